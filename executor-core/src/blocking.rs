@@ -1,0 +1,108 @@
+//! What a worker thread does when the call that it runs waits for another task.
+//!
+//! A pool whose workers all wait for tasks that are queued behind them would stand still. So a pool
+//! tells this module, for each of its threads, who it is; and a wait then does one of two things.
+//! If the awaited task belongs to the same pool and has not begun, the waiter runs it in place. If
+//! it is running elsewhere, the waiter blocks and lets the pool put a spare thread to work. It never
+//! runs an unrelated task: that task could want a lock that the waiter holds.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// Names a pool whose waiting workers may run its tasks in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Home(NonZeroUsize);
+
+impl Home {
+    /// A name that no other pool of this process has.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each one is different, which a default value is not")]
+    pub fn new() -> Home {
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        // ORDERING: Relaxed; only uniqueness matters.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Home(NonZeroUsize::new(number).expect("fewer pools than numbers"))
+    }
+
+    pub(crate) fn number(self) -> usize {
+        self.0.get()
+    }
+}
+
+/// A pool's thread, as a wait sees it.
+pub trait Worker {
+    /// The pool to which the thread belongs.
+    fn home(&self) -> Home;
+
+    /// The thread is about to block on a task that runs elsewhere.
+    fn block(&self);
+
+    /// It is back.
+    fn unblock(&self);
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<dyn Worker>>> = const { RefCell::new(None) };
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Calls nested in place on one stack before a wait blocks instead, and a spare thread with a fresh
+/// stack goes on. A worker's stack of 2 MiB leaves each of them 16 KiB.
+const DEPTH_LIMIT: usize = 128;
+
+/// Makes the current thread `worker` until the guard is dropped.
+#[must_use = "the thread is a worker only while the guard lives"]
+pub fn enter(worker: Rc<dyn Worker>) -> Entered {
+    let previous = CURRENT.replace(Some(worker));
+    Entered { previous, not_send: PhantomData }
+}
+
+/// From [`enter`].
+pub struct Entered {
+    previous: Option<Rc<dyn Worker>>,
+    not_send: PhantomData<*const ()>,
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.replace(self.previous.take());
+    }
+}
+
+/// The pool whose worker this thread is.
+#[must_use]
+pub fn current_home() -> Option<Home> {
+    CURRENT.with_borrow(|worker| worker.as_ref().map(|worker| worker.home()))
+}
+
+/// Runs `task` if it belongs to the pool `home` and this thread is one of that pool's workers.
+pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
+    let at_home = current_home().is_some_and(|current| current.number() == home);
+    if at_home && DEPTH.get() < DEPTH_LIMIT {
+        DEPTH.set(DEPTH.get() + 1);
+        task();
+        DEPTH.set(DEPTH.get() - 1);
+    }
+}
+
+/// Performs a wait that may block, telling this thread's pool around it.
+pub(crate) fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
+    let worker = CURRENT.with_borrow(Clone::clone);
+    let Some(worker) = worker else { return wait() };
+    worker.block();
+    let result = wait();
+    worker.unblock();
+    result
+}

@@ -1,0 +1,610 @@
+//! The one heap object that is a submitted call: its state, its work, later its outcome, and who
+//! wants to know.
+//!
+//! # Who may touch what
+//!
+//! | field | when |
+//! |---|---|
+//! | `shared` | under its lock. User code (the call, callbacks, `Drop`, `Serialize`, `Deserialize`, wakers) never runs under it: what is to be run or dropped is moved out first. |
+//! | `slot`, written | under the lock: `Empty` to a full one by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning [`Reader`], by value, after publication. |
+//! | `slot`, read | under the lock; or, once it is `Ready`, through a borrowed `Reader` without the lock. |
+//!
+//! # An outcome in two steps
+//!
+//! `state` becomes final first. Then the callbacks that were waiting run, each with a borrowed view
+//! of the future. Then the outcome is *published*: waits end, wakers wake, and only now can the value
+//! be moved out. So a callback always finds the value, whoever else is waiting for it. Without
+//! callbacks the two steps are one.
+//!
+//! A result from another process is kept as bytes until somebody looks: it is decoded on the
+//! thread that wants it, never on the backend's.
+
+#![expect(unsafe_code, reason = "a finished outcome is lent out without a lock")]
+
+use std::{
+    cell::UnsafeCell,
+    fmt, mem,
+    panic::Location,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::Instant,
+};
+
+use crate::{
+    blocking::Home,
+    error::{Failure, TaskError, TaskId},
+    future::Future,
+    panic::{catch, drop_quietly},
+    state::{Event, State},
+    sync::{Condvar, Mutex, MutexGuard},
+    wait::Arrivals,
+    work::{Call, Work, read_reply},
+};
+
+pub(crate) struct Cell<W: Work> {
+    header: Header,
+    shared: Mutex<Shared<W>>,
+    changed: Condvar,
+    slot: UnsafeCell<Slot<W::Output>>,
+}
+
+// SAFETY: everything but `slot` is `Sync` by itself, since `W: Send`. `slot` is written, and read
+// in the general case, under the lock of `shared`, which moves an outcome of a `Send` type between
+// threads. References into it are handed out only by `Reader::peek`, which asks for `R: Sync`, and by
+// `Reader::error`, whose `TaskError` is `Sync`.
+unsafe impl<W: Work> Sync for Cell<W> {}
+
+/// What never changes, or matters to nobody's safety.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) id: TaskId,
+    pub(crate) site: &'static Location<'static>,
+    /// The pool whose workers may run it in place; 0 for none.
+    home: AtomicUsize,
+}
+
+struct Shared<W: Work> {
+    state: State,
+    published: bool,
+    work: Option<W>,
+    lease: Option<Lease>,
+    watchers: Option<Box<Watchers<W::Output>>>,
+}
+
+type Callback<R> = Box<dyn FnOnce(&Future<R>) + Send>;
+
+struct Watchers<R> {
+    callbacks: Vec<Callback<R>>,
+    waker: Option<Waker>,
+    arrivals: Vec<(Arc<Arrivals>, usize)>,
+}
+
+impl<R> Default for Watchers<R> {
+    fn default() -> Self {
+        Watchers { callbacks: Vec::new(), waker: None, arrivals: Vec::new() }
+    }
+}
+
+enum Slot<R> {
+    Empty,
+    /// A reply, as it came.
+    Encoded(Vec<u8>),
+    /// Somebody is decoding it, outside the lock.
+    Decoding,
+    Ready(Result<R, TaskError>),
+    Taken,
+}
+
+/// A worker's channel, as a task that lies in it sees it.
+pub trait Channel: Send + Sync + fmt::Debug {
+    /// Takes the call back before it begins. `false`: it has begun. Must not block.
+    fn revoke(&self, ticket: u64) -> bool;
+
+    /// Whether the call has begun. Must not block.
+    fn has_begun(&self, ticket: u64) -> bool;
+
+    /// Stops the call by stopping its worker. `false`: this cannot be done, or it is over. The task
+    /// then ends as the backend learns of it. Must not block.
+    fn kill(&self, ticket: u64) -> bool;
+}
+
+/// A task's place in a channel.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The channel.
+    pub channel: Arc<dyn Channel>,
+    /// Which of the tasks in it.
+    pub ticket: u64,
+}
+
+/// Callbacks that are due, and the publication after them.
+///
+/// A backend that must not run user code where a task ended hands this to a thread that may.
+/// Dropping it does the same as [`run`](Self::run).
+#[must_use = "the callbacks run and the waiters wake where this is run or dropped"]
+pub struct Announcement(Option<Box<dyn FnOnce() + Send>>);
+
+impl Announcement {
+    /// Runs the callbacks, then wakes the waiters.
+    pub fn run(mut self) {
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        if let Some(announce) = self.0.take() {
+            announce();
+        }
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        self.perform();
+    }
+}
+
+impl fmt::Debug for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Announcement").finish_non_exhaustive()
+    }
+}
+
+/// A new cell, with its two ends.
+pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dyn Runnable>, Reader<W::Output>) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let cell = Arc::new(Cell {
+        header: Header {
+            // ORDERING: Relaxed; only uniqueness matters, and one thread's own order.
+            id: TaskId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            site,
+            home: AtomicUsize::new(0),
+        },
+        shared: Mutex::new(Shared {
+            state: State::Pending,
+            published: false,
+            work: Some(work),
+            lease: None,
+            watchers: None,
+        }),
+        changed: Condvar::new(),
+        slot: UnsafeCell::new(Slot::Empty),
+    });
+    (Arc::clone(&cell) as Arc<dyn Runnable>, Reader(cell))
+}
+
+/// The backend's end.
+pub(crate) trait Runnable: Send + Sync {
+    fn header(&self) -> &Header;
+    fn set_home(&self, home: Home);
+    /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
+    /// its publication, or at once if there was nothing to do.
+    fn run(self: Arc<Self>, over: &mut dyn FnMut());
+    /// Takes the work out and encodes it. `None`: it is cancelled, or has just failed.
+    fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>>;
+    fn dispatch(&self, lease: Lease) -> bool;
+    fn recall(&self) -> bool;
+    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Option<Announcement>;
+    fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
+    fn cancel(self: Arc<Self>) -> bool;
+}
+
+/// The user's end.
+trait Readable<R>: Send + Sync {
+    fn header(&self) -> &Header;
+    fn state(&self) -> State;
+    fn cancel(self: Arc<Self>) -> bool;
+    fn kill(self: Arc<Self>) -> bool;
+    fn run_here(self: Arc<Self>);
+    fn is_published(&self) -> bool;
+    fn wait(&self, deadline: Option<Instant>) -> bool;
+    fn ready(&self) -> Option<*const Result<R, TaskError>>;
+    /// # Safety
+    /// The outcome is published, and nobody holds or will form a reference into the slot.
+    unsafe fn take(&self) -> Result<R, TaskError>;
+    fn add_callback(self: Arc<Self>, callback: Callback<R>);
+    fn set_waker(&self, waker: &Waker) -> bool;
+    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize);
+    fn unwatch(&self, arrivals: &Arc<Arrivals>);
+}
+
+/// The right to a cell's outcome. There is one that owns. [Views](Cell::view) are lent to callbacks
+/// only, by reference, and are gone before the outcome is published, or, where the callback was
+/// added later, before the owner's borrow in `add_callback` ends.
+pub(crate) struct Reader<R>(Arc<dyn Readable<R>>);
+
+impl<R> Reader<R> {
+    pub(crate) fn header(&self) -> &Header {
+        self.0.header()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.0.state()
+    }
+
+    pub(crate) fn cancel(&self) -> bool {
+        Arc::clone(&self.0).cancel()
+    }
+
+    pub(crate) fn kill(&self) -> bool {
+        Arc::clone(&self.0).kill()
+    }
+
+    /// Runs the task on this thread if it has not begun and this is a worker of its pool.
+    pub(crate) fn run_in_place(&self) {
+        // ORDERING: Relaxed; a worker that sees 0 merely blocks instead.
+        crate::blocking::in_place(self.header().home.load(Ordering::Relaxed), || Arc::clone(&self.0).run_here());
+    }
+
+    pub(crate) fn is_published(&self) -> bool {
+        self.0.is_published()
+    }
+
+    /// Blocks until the outcome is published; `false`: the deadline came first.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        self.0.wait(deadline)
+    }
+
+    /// Moves the published outcome out.
+    ///
+    /// # Panics
+    /// If it is not published, or was moved out by [`poll_take`](Self::poll_take).
+    pub(crate) fn take(self) -> Result<R, TaskError> {
+        assert!(self.is_published(), "an outcome is moved out only after its publication");
+        // SAFETY: published, so no view exists any more; and this is the owning reader, by value,
+        // so no reference from `peek` or `error` exists and none can be formed.
+        unsafe { self.0.take() }
+    }
+
+    /// As [`take`](Self::take), for a future that is pinned.
+    pub(crate) fn poll_take(&mut self, waker: &Waker) -> Option<Result<R, TaskError>> {
+        if !self.0.set_waker(waker) {
+            return None;
+        }
+        // SAFETY: published, so no view exists any more; and this is the owning reader, by exclusive
+        // reference, so no reference from `peek` or `error` exists now. Later ones find it `Taken`.
+        Some(unsafe { self.0.take() })
+    }
+
+    pub(crate) fn peek(&self) -> Option<&Result<R, TaskError>>
+    where
+        R: Sync,
+    {
+        let outcome = self.0.ready()?;
+        // SAFETY: `ready` returned the inside of a `Ready` slot. It stays so until `take`, which
+        // needs the owning reader by value or exclusively. `self` is borrowed for as long as the
+        // reference lives, and is the owner, or a view that ends before publication and thus before
+        // `take`. Several threads may look at once, since `R: Sync`.
+        Some(unsafe { &*outcome })
+    }
+
+    pub(crate) fn error(&self) -> Option<&TaskError> {
+        let outcome = self.0.ready()?;
+        // SAFETY: as in `peek`; only the `TaskError` inside, which is `Sync`, is handed on.
+        unsafe { &*outcome }.as_ref().err()
+    }
+
+    pub(crate) fn add_callback(&self, callback: Callback<R>) {
+        Arc::clone(&self.0).add_callback(callback);
+    }
+
+    pub(crate) fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) {
+        self.0.watch(arrivals, index);
+    }
+
+    pub(crate) fn unwatch(&self, arrivals: &Arc<Arrivals>) {
+        self.0.unwatch(arrivals);
+    }
+}
+
+impl<W: Work> Cell<W> {
+    fn error(&self, failure: Failure) -> TaskError {
+        TaskError::new(failure, self.header.id, self.header.site)
+    }
+
+    /// A second reader for callbacks. It must be gone before publication.
+    fn view(self: &Arc<Self>) -> Future<W::Output> {
+        Future::new(Reader(Arc::clone(self) as Arc<dyn Readable<W::Output>>))
+    }
+
+    fn slot<'a>(&'a self, _lock: &'a MutexGuard<'_, Shared<W>>) -> &'a Slot<W::Output> {
+        // SAFETY: the lock is held for as long as the reference lives, and all writers hold it.
+        unsafe { &*self.slot.get() }
+    }
+
+    /// Replaces a slot that nobody can be looking into: any but `Ready`.
+    fn fill(&self, lock: &MutexGuard<'_, Shared<W>>, slot: Slot<W::Output>) -> Slot<W::Output> {
+        assert!(!matches!(self.slot(lock), Slot::Ready(_)), "an outcome is written once");
+        // SAFETY: the lock is held, so no other thread writes or reads under it; references without
+        // the lock are only into `Ready`, which this is not.
+        mem::replace(unsafe { &mut *self.slot.get() }, slot)
+    }
+
+    /// Ends the task with `event` and fills the slot. `None` if it had ended, or if nothing is left
+    /// to announce.
+    fn end(
+        self: &Arc<Self>,
+        mut shared: MutexGuard<'_, Shared<W>>,
+        event: Event,
+        slot: Slot<W::Output>,
+    ) -> Option<Announcement> {
+        let Some(next) = shared.state.after(event) else {
+            drop(shared);
+            drop_quietly(slot);
+            return None;
+        };
+        shared.state = next;
+        self.fill(&shared, slot);
+        let work = shared.work.take();
+        shared.lease = None;
+        let callbacks = shared.watchers.as_mut().map(|watchers| mem::take(&mut watchers.callbacks));
+        match callbacks {
+            Some(callbacks) if !callbacks.is_empty() => {
+                drop(shared);
+                drop_quietly(work);
+                let cell = Arc::clone(self);
+                Some(Announcement(Some(Box::new(move || {
+                    let view = cell.view();
+                    for callback in callbacks {
+                        call_back(callback, &view);
+                    }
+                    drop(view);
+                    cell.publish(cell.shared.lock());
+                }))))
+            }
+            _ => {
+                // Captures are gone before anybody learns of the end: a scope relies on it.
+                let shared = match work {
+                    Some(work) => {
+                        drop(shared);
+                        drop_quietly(work);
+                        self.shared.lock()
+                    }
+                    None => shared,
+                };
+                self.publish(shared);
+                None
+            }
+        }
+    }
+
+    fn publish(&self, mut shared: MutexGuard<'_, Shared<W>>) {
+        shared.published = true;
+        let watchers = shared.watchers.take();
+        drop(shared);
+        // WAKES: every thread in `wait` (predicate: `published`) and in `ready` (predicate: not
+        // `Decoding`). The predicate changed under the lock that they hold from their check until
+        // they wait, so none of them can miss this.
+        self.changed.notify_all();
+        let Some(watchers) = watchers else { return };
+        for (arrivals, index) in watchers.arrivals {
+            arrivals.push(index);
+        }
+        if let Some(waker) = watchers.waker {
+            // WAKES: the async task that polled the future last; it polls again and finds
+            // `published`, which was set before the waker was taken, under the same lock.
+            drop_quietly(catch(|| waker.wake()));
+        }
+    }
+
+    fn cancel_if_not_begun(self: &Arc<Self>) -> bool {
+        let mut shared = self.shared.lock();
+        self.learn(&mut shared, |lease| !lease.channel.revoke(lease.ticket));
+        if shared.state.after(Event::Cancel).is_none() {
+            return shared.state == State::Cancelled;
+        }
+        // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
+        drop(self.end(shared, Event::Cancel, Slot::Ready(Err(self.error(Failure::Cancelled)))));
+        true
+    }
+
+    /// Asks the channel, if the task lies in one, whether the call has begun.
+    fn learn(&self, shared: &mut MutexGuard<'_, Shared<W>>, has_begun: impl FnOnce(&Lease) -> bool) {
+        if shared.state == State::Dispatched && shared.lease.as_ref().is_some_and(has_begun) {
+            shared.state = shared.state.after(Event::Start).expect("a dispatched task may start");
+        }
+    }
+
+    fn start(&self) -> Option<W> {
+        let mut shared = self.shared.lock();
+        let work = shared.work.take()?; // packed or cancelled work is gone
+        match shared.state.after(Event::Start) {
+            Some(next) => {
+                shared.state = next;
+                Some(work)
+            }
+            None => unreachable!("work is taken by whoever starts, packs or ends the task"),
+        }
+    }
+
+    fn decode(&self, reply: &[u8]) -> Result<W::Output, TaskError> {
+        read_reply(reply, W::unpack).map_err(|failure| self.error(failure))
+    }
+}
+
+fn call_back<R>(callback: Callback<R>, future: &Future<R>) {
+    // A callback's panic is printed by the hook and ends there: it is nobody's outcome.
+    drop_quietly(catch(|| callback(future)));
+}
+
+impl<W: Work> Runnable for Cell<W> {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn set_home(&self, home: Home) {
+        // ORDERING: Relaxed; the queue through which the task then passes orders it.
+        self.header.home.store(home.number(), Ordering::Relaxed);
+    }
+
+    fn run(self: Arc<Self>, over: &mut dyn FnMut()) {
+        let Some(work) = self.start() else { return over() };
+        let outcome = catch(|| work.run()).map_err(|failure| self.error(failure));
+        over();
+        drop(self.end(self.shared.lock(), Event::Settle, Slot::Ready(outcome)));
+        drop_quietly(self); // the last handle drops the outcome, which is user code
+    }
+
+    fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>> {
+        let work = self.shared.lock().work.take();
+        let Some(work) = work else { return Err(None) };
+        catch(|| work.pack()).flatten().map_err(|failure| self.fail(failure))
+    }
+
+    fn dispatch(&self, lease: Lease) -> bool {
+        let mut shared = self.shared.lock();
+        let Some(next) = shared.state.after(Event::Dispatch) else { return false };
+        shared.state = next;
+        shared.lease = Some(lease);
+        true
+    }
+
+    fn recall(&self) -> bool {
+        let mut shared = self.shared.lock();
+        let Some(next) = shared.state.after(Event::Recall) else { return false };
+        shared.state = next;
+        shared.lease = None;
+        true
+    }
+
+    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Option<Announcement> {
+        self.end(self.shared.lock(), Event::Settle, Slot::Encoded(reply))
+    }
+
+    fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement> {
+        let error = self.error(failure);
+        self.end(self.shared.lock(), Event::Settle, Slot::Ready(Err(error)))
+    }
+
+    fn cancel(self: Arc<Self>) -> bool {
+        self.cancel_if_not_begun()
+    }
+}
+
+impl<W: Work> Readable<W::Output> for Cell<W> {
+    fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn state(&self) -> State {
+        let mut shared = self.shared.lock();
+        self.learn(&mut shared, |lease| lease.channel.has_begun(lease.ticket));
+        shared.state
+    }
+
+    fn cancel(self: Arc<Self>) -> bool {
+        self.cancel_if_not_begun()
+    }
+
+    fn kill(self: Arc<Self>) -> bool {
+        if self.cancel_if_not_begun() {
+            return true;
+        }
+        let lease = self.shared.lock().lease.clone();
+        lease.is_some_and(|lease| lease.channel.kill(lease.ticket))
+    }
+
+    fn run_here(self: Arc<Self>) {
+        Runnable::run(self, &mut || ());
+    }
+
+    fn is_published(&self) -> bool {
+        self.shared.lock().published
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut shared = self.shared.lock();
+        while !shared.published {
+            match deadline {
+                None => self.changed.wait(&mut shared),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut shared, deadline).timed_out() {
+                        return shared.published;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn ready(&self) -> Option<*const Result<W::Output, TaskError>> {
+        let mut shared = self.shared.lock();
+        loop {
+            match self.slot(&shared) {
+                Slot::Empty | Slot::Taken => return None,
+                Slot::Ready(outcome) => return Some(outcome),
+                Slot::Decoding => self.changed.wait(&mut shared),
+                Slot::Encoded(_) => {
+                    let Slot::Encoded(reply) = self.fill(&shared, Slot::Decoding) else {
+                        unreachable!("it was encoded, and the lock is still held")
+                    };
+                    drop(shared);
+                    let outcome = self.decode(&reply);
+                    drop(reply);
+                    shared = self.shared.lock();
+                    self.fill(&shared, Slot::Ready(outcome));
+                    // WAKES: whoever met `Decoding` above; the slot changed under the lock.
+                    self.changed.notify_all();
+                }
+            }
+        }
+    }
+
+    unsafe fn take(&self) -> Result<W::Output, TaskError> {
+        let shared = self.shared.lock();
+        // SAFETY: the lock is held, and by this function's contract no reference into the slot
+        // exists, so this thread has it to itself.
+        let slot = mem::replace(unsafe { &mut *self.slot.get() }, Slot::Taken);
+        drop(shared);
+        match slot {
+            Slot::Ready(outcome) => outcome,
+            Slot::Encoded(reply) => self.decode(&reply),
+            Slot::Taken => panic!("the outcome of task {} was polled after it had been given", self.header.id),
+            Slot::Empty | Slot::Decoding => unreachable!("published, and nobody is looking"),
+        }
+    }
+
+    fn add_callback(self: Arc<Self>, callback: Callback<W::Output>) {
+        let mut shared = self.shared.lock();
+        if !shared.state.is_final() {
+            shared.watchers.get_or_insert_default().callbacks.push(callback);
+            return;
+        }
+        drop(shared);
+        // The caller borrows the future until this returns, so the view does not outlive that.
+        call_back(callback, &self.view());
+    }
+
+    fn set_waker(&self, waker: &Waker) -> bool {
+        let mut shared = self.shared.lock();
+        if shared.published {
+            return true;
+        }
+        let watchers = shared.watchers.get_or_insert_default();
+        let replaced = match &watchers.waker {
+            Some(known) if known.will_wake(waker) => None,
+            _ => watchers.waker.replace(waker.clone()),
+        };
+        drop(shared);
+        drop_quietly(replaced);
+        false
+    }
+
+    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) {
+        let mut shared = self.shared.lock();
+        if !shared.published {
+            shared.watchers.get_or_insert_default().arrivals.push((Arc::clone(arrivals), index));
+            return;
+        }
+        drop(shared);
+        arrivals.push(index);
+    }
+
+    fn unwatch(&self, arrivals: &Arc<Arrivals>) {
+        if let Some(watchers) = &mut self.shared.lock().watchers {
+            watchers.arrivals.retain(|(known, _)| !Arc::ptr_eq(known, arrivals));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Arguments and results to bytes and back. The only file that names the codec.
+//!
+//! Both ends are always the same build of the same program, so the format needs no versions and
+//! names no fields: `postcard` writes values one after the other. Types whose `serde` form depends
+//! on field names being present (`#[serde(flatten)]`, `#[serde(untagged)]`) do not travel; they
+//! come back as an error of their task.
+
+use serde::{Serialize, de::DeserializeOwned};
+use std::any::{Any, type_name};
+
+use crate::error::Failure;
+
+/// Appends `value` to `out`; on an error `out` is as it was.
+///
+/// # Errors
+/// [`Failure::Encode`] when `value`'s own `Serialize` refuses, or the format cannot hold it.
+pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), Failure> {
+    // Bytes are the one bulk type that every program sends: one copy instead of a call a byte.
+    if let Some(bytes) = (value as &dyn Any).downcast_ref::<Vec<u8>>() {
+        out.extend_from_slice(bytes);
+        return Ok(());
+    }
+    let start = out.len();
+    let mut writer = Appending(out);
+    match postcard::to_extend(value, &mut writer) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            out.truncate(start);
+            Err(Failure::Encode { type_name: type_name::<T>().into(), reason: error.to_string() })
+        }
+    }
+}
+
+/// Reads a `T` that fills `bytes` exactly.
+///
+/// # Errors
+/// [`Failure::Decode`] when the bytes are not a `T`, or go on after it.
+pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Failure> {
+    let refused = |reason: String| Failure::Decode { type_name: type_name::<T>().into(), reason };
+    let mut slot: Option<T> = None;
+    if let Some(slot) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(bytes.to_vec());
+    }
+    if let Some(value) = slot {
+        return Ok(value);
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(refused(format!("{} bytes left over", rest.len()))),
+        Err(error) => Err(refused(error.to_string())),
+    }
+}
+
+/// `Extend` by reference, so that a failed encoding leaves the vector with its owner.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for &mut Appending<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.0.extend(bytes);
+    }
+}
+
+/// A list whose items fail one by one: each is preceded by its length, so that one that cannot be
+/// read does not hide the next.
+pub(crate) mod items {
+    use super::{DeserializeOwned, Failure, Serialize, decode, encode};
+    use crate::panic::{catch, drop_quietly};
+
+    /// Appends each item; one that cannot be encoded travels as its failure.
+    pub(crate) fn encode_all<T: Serialize + 'static>(
+        items: impl ExactSizeIterator<Item = Result<T, Failure>>,
+        out: &mut Vec<u8>,
+    ) {
+        put(out, items.len() as u64);
+        for item in items {
+            let length_at = out.len();
+            put(out, 0);
+            match &item {
+                Ok(value) => {
+                    out.push(OK);
+                    if let Err(failure) = catch(|| encode(value, out)).flatten() {
+                        out.truncate(length_at + 8);
+                        encode_failure(&failure, out);
+                    }
+                }
+                Err(failure) => encode_failure(failure, out),
+            }
+            drop_quietly(item);
+            let length = (out.len() - length_at - 8) as u64;
+            out[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`encode_all`] wrote.
+    pub(crate) fn decode_all<T: DeserializeOwned + 'static>(
+        mut bytes: &[u8],
+    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+        let count = take_length(&mut bytes)?;
+        let mut items = Vec::with_capacity(count.min(bytes.len()));
+        for _ in 0..count {
+            let length = take_length(&mut bytes)?;
+            let Some((item, rest)) = bytes.split_at_checked(length) else {
+                return Err(truncated());
+            };
+            items.push(match item.split_first() {
+                Some((&OK, value)) => catch(|| decode(value)).flatten(),
+                Some((&FAILED, failure)) => Err(decode(failure).unwrap_or_else(|unreadable| unreadable)),
+                _ => Err(truncated()),
+            });
+            bytes = rest;
+        }
+        Ok(items)
+    }
+
+    const OK: u8 = 0;
+    const FAILED: u8 = 1;
+
+    fn encode_failure(failure: &Failure, out: &mut Vec<u8>) {
+        out.push(FAILED);
+        encode(failure, out).expect("a failure is plain data, which the codec can hold");
+    }
+
+    fn put(out: &mut Vec<u8>, number: u64) {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn take_length(bytes: &mut &[u8]) -> Result<usize, Failure> {
+        let (number, rest) = bytes.split_first_chunk::<8>().ok_or_else(truncated)?;
+        *bytes = rest;
+        usize::try_from(u64::from_le_bytes(*number)).map_err(|_| truncated())
+    }
+
+    fn truncated() -> Failure {
+        Failure::Decode { type_name: "a chunk of items".into(), reason: "it ends too early".into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serializer};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Dot,
+        Line(f64, Option<Option<u8>>),
+        Named { text: String, bytes: Vec<u8> },
+    }
+
+    fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static>(value: T) {
+        let mut bytes = vec![7];
+        encode(&value, &mut bytes).unwrap();
+        assert_eq!(bytes[0], 7, "what was there stays");
+        assert_eq!(decode::<T>(&bytes[1..]).unwrap(), value);
+    }
+
+    #[test]
+    fn values_come_back_as_they_went() {
+        there_and_back(());
+        there_and_back(u64::MAX);
+        there_and_back(Some(None::<()>));
+        there_and_back(vec![0_u8, 1, 255]);
+        there_and_back(Shape::Dot);
+        there_and_back(Shape::Line(f64::MIN_POSITIVE, Some(None)));
+        there_and_back(Shape::Named { text: "word".into(), bytes: vec![1, 2] });
+    }
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let error = decode::<u8>(&[1, 2]).unwrap_err();
+        assert_eq!(error.to_string(), "a value of type u8 could not be decoded: 1 bytes left over");
+    }
+
+    #[test]
+    fn a_failed_encoding_leaves_the_buffer_alone() {
+        struct Refuses;
+        impl Serialize for Refuses {
+            fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("no"))
+            }
+        }
+        let mut bytes = vec![1, 2];
+        assert!(matches!(encode(&(5_u8, Refuses), &mut bytes), Err(Failure::Encode { .. })));
+        assert_eq!(bytes, [1, 2]);
+    }
+
+    #[test]
+    fn truncated_lists_are_errors_and_never_panics() {
+        let mut bytes = Vec::new();
+        items::encode_all([Ok(1_u32), Ok(2)].into_iter(), &mut bytes);
+        assert_eq!(items::decode_all::<u32>(&bytes).unwrap().len(), 2);
+        for end in 0..bytes.len() {
+            assert!(items::decode_all::<u32>(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+}

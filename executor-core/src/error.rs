@@ -1,0 +1,510 @@
+//! How a task can end other than with a value, and how a wait can.
+//!
+//! A user's own `Result` is a value like any other and never appears here.
+
+use serde::{Deserialize, Serialize};
+use std::{error, fmt, panic::Location, sync::Arc, time::Duration};
+
+use crate::future::Future;
+
+/// Identifies a task within this process: unique, and greater for a task submitted later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub(crate) u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Why a submitted call has no value: every ending there is, and where the call was submitted.
+///
+/// Cheap to clone. The predicates tell the endings apart; `Display` says what happened, and where
+/// the task was submitted.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(1)?;
+/// let error = pool.submit(|n: u32| 10 / n, 0).result().unwrap_err();
+/// assert!(error.is_panic());
+/// assert_eq!(error.panic_message(), Some("attempt to divide by zero"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct TaskError(Arc<Inner>);
+
+struct Inner {
+    failure: Failure,
+    task: TaskId,
+    site: &'static Location<'static>,
+}
+
+impl TaskError {
+    pub(crate) fn new(failure: Failure, task: TaskId, site: &'static Location<'static>) -> Self {
+        TaskError(Arc::new(Inner { failure, task, site }))
+    }
+
+    /// The task that ended so.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        self.0.task
+    }
+
+    /// The line of the `submit`, `map` or `spawn` that made the task.
+    #[must_use]
+    pub fn submitted_at(&self) -> &'static Location<'static> {
+        self.0.site
+    }
+
+    /// The ending itself, as data.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.0.failure
+    }
+
+    /// It was cancelled before it began.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0.failure, Failure::Cancelled)
+    }
+
+    /// The call panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0.failure, Failure::Panicked(_))
+    }
+
+    /// Its worker process ended while the call ran; running it again may succeed.
+    #[must_use]
+    pub fn is_worker_lost(&self) -> bool {
+        matches!(self.0.failure, Failure::WorkerLost(_))
+    }
+
+    /// It was stopped by [`Future::kill`].
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        matches!(self.0.failure, Failure::Killed { .. })
+    }
+
+    /// Its arguments or its result could not be turned into bytes, or back.
+    #[must_use]
+    pub fn is_codec(&self) -> bool {
+        matches!(self.0.failure, Failure::Encode { .. } | Failure::Decode { .. })
+    }
+
+    /// Its executor can run nothing any more.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.0.failure, Failure::Broken(_))
+    }
+
+    /// It was submitted after its executor's shutdown.
+    #[must_use]
+    pub fn is_shutdown(&self) -> bool {
+        matches!(self.0.failure, Failure::Shutdown)
+    }
+
+    /// The time given to a whole `map` was over before this item's result was there.
+    #[must_use]
+    pub fn is_map_timeout(&self) -> bool {
+        matches!(self.0.failure, Failure::MapTimeout { .. })
+    }
+
+    /// What the call said as it panicked.
+    #[must_use]
+    pub fn panic_message(&self) -> Option<&str> {
+        self.panic().map(|panic| panic.message.as_str())
+    }
+
+    /// `file:line:column` of the panic, when known.
+    #[must_use]
+    pub fn panic_location(&self) -> Option<&str> {
+        self.panic().and_then(|panic| panic.location.as_deref())
+    }
+
+    /// The panic's backtrace, when the environment asks for backtraces (`RUST_BACKTRACE=1`).
+    #[must_use]
+    pub fn panic_backtrace(&self) -> Option<&str> {
+        self.panic().and_then(|panic| panic.backtrace.as_deref())
+    }
+
+    /// How the worker process ended, for [`is_worker_lost`](Self::is_worker_lost).
+    #[must_use]
+    pub fn worker_lost(&self) -> Option<&WorkerLost> {
+        match &self.0.failure {
+            Failure::WorkerLost(lost) => Some(lost),
+            _ => None,
+        }
+    }
+
+    fn panic(&self) -> Option<&Panic> {
+        match &self.0.failure {
+            Failure::Panicked(panic) => Some(panic),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (task {} submitted at {})", self.0.failure, self.0.task, self.0.site)
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskError")
+            .field("failure", &self.0.failure)
+            .field("task", &self.0.task)
+            .field("submitted_at", &format_args!("{}", self.0.site))
+            .finish()
+    }
+}
+
+impl error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.0.failure {
+            Failure::Broken(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+/// An ending as plain data: what travels between processes, and what a backend reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Cancelled before it began.
+    Cancelled,
+    /// The call panicked.
+    Panicked(Panic),
+    /// The worker process ended while it ran the call.
+    WorkerLost(WorkerLost),
+    /// Stopped on request, together with its worker process.
+    Killed {
+        /// The worker process that was stopped.
+        pid: u32,
+    },
+    /// A value could not be turned into bytes.
+    Encode {
+        /// The value's type.
+        type_name: String,
+        /// What the codec said.
+        reason: String,
+    },
+    /// Bytes could not be turned into a value.
+    Decode {
+        /// The type that was expected.
+        type_name: String,
+        /// What the codec said.
+        reason: String,
+    },
+    /// The worker refused what it was asked to call.
+    Refused(
+        /// Which check failed.
+        String,
+    ),
+    /// The executor can run nothing any more.
+    Broken(BrokenCause),
+    /// The executor was shut down before the task was submitted.
+    Shutdown,
+    /// The limit of a whole `map` passed.
+    MapTimeout {
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Cancelled => write!(f, "cancelled before it began"),
+            Failure::Panicked(panic) => write!(f, "panicked: {panic}"),
+            Failure::WorkerLost(lost) => write!(f, "{lost}"),
+            Failure::Killed { pid } => write!(f, "killed on request, with worker process {pid}"),
+            Failure::Encode { type_name, reason } => {
+                write!(f, "a value of type {type_name} could not be encoded: {reason}")
+            }
+            Failure::Decode { type_name, reason } => {
+                write!(f, "a value of type {type_name} could not be decoded: {reason}")
+            }
+            Failure::Refused(check) => write!(f, "the worker refused the call: {check}"),
+            Failure::Broken(cause) => write!(f, "the executor is broken: {cause}"),
+            Failure::Shutdown => write!(f, "the executor was already shut down"),
+            Failure::MapTimeout { limit } => write!(f, "not done within the map's limit of {limit:?}"),
+        }
+    }
+}
+
+/// A panic, as it can be told elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panic {
+    /// The panic's message.
+    pub message: String,
+    /// `file:line:column`, when known.
+    pub location: Option<String>,
+    /// The stack at the panic, when backtraces are asked for.
+    pub backtrace: Option<String>,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        match &self.location {
+            Some(location) => write!(f, ", at {location}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A worker process that ended by itself, or was ended from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerLost {
+    /// The process.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
+    /// The last lines that it wrote to its standard error; empty when it wrote none.
+    pub stderr: String,
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker process {} {} while it ran the call", self.pid, self.exit)?;
+        if !self.stderr.is_empty() {
+            write!(f, "; last on its standard error: {:?}", self.stderr)?;
+        }
+        Ok(())
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        number: i32,
+        /// Its name, such as `SIGKILL`.
+        name: String,
+    },
+    /// Nobody could tell.
+    Unknown,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with code {code}"),
+            Exit::Signal { name, .. } => write!(f, "was ended by {name}"),
+            Exit::Unknown => write!(f, "ended in an unknown way"),
+        }
+    }
+}
+
+/// Why an executor can run nothing any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum BrokenCause {
+    /// A worker's initializer failed.
+    Initializer(
+        /// How it failed.
+        Box<Failure>,
+    ),
+    /// No worker could be started.
+    Spawn(
+        /// What the operating system said.
+        String,
+    ),
+    /// Workers kept ending before they ran a single task.
+    Crashing(
+        /// The last of them.
+        WorkerLost,
+    ),
+    /// The backend let go of the task without an outcome.
+    Abandoned,
+}
+
+impl fmt::Display for BrokenCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BrokenCause::Initializer(failure) => write!(f, "a worker's initializer failed: {failure}"),
+            BrokenCause::Spawn(reason) => write!(f, "no worker could be started: {reason}"),
+            BrokenCause::Crashing(lost) => {
+                write!(
+                    f,
+                    "workers keep ending before their first task; the last, process {}, {}",
+                    lost.pid, lost.exit
+                )?;
+                if !lost.stderr.is_empty() {
+                    write!(f, "; last on its standard error: {:?}", lost.stderr)?;
+                }
+                Ok(())
+            }
+            BrokenCause::Abandoned => write!(f, "it dropped the task"),
+        }
+    }
+}
+
+impl error::Error for BrokenCause {}
+
+/// Why [`Future::result_timeout`] has no value: the wait was over first, or the task failed.
+pub enum WaitError<R> {
+    /// The wait's limit passed. The task goes on, and here is its future again.
+    Timeout(
+        /// The future that is still to be had.
+        Future<R>,
+    ),
+    /// The task ended without a value.
+    Task(
+        /// How.
+        TaskError,
+    ),
+}
+
+impl<R> WaitError<R> {
+    /// Whether the wait ended before the task did.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, WaitError::Timeout(_))
+    }
+}
+
+impl<R> fmt::Debug for WaitError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Timeout(future) => f.debug_tuple("Timeout").field(future).finish(),
+            WaitError::Task(error) => f.debug_tuple("Task").field(error).finish(),
+        }
+    }
+}
+
+impl<R> fmt::Display for WaitError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Timeout(future) => write!(f, "task {} was not done within the wait's limit", future.id()),
+            WaitError::Task(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl<R> error::Error for WaitError<R> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            WaitError::Timeout(_) => None,
+            WaitError::Task(error) => error.source(),
+        }
+    }
+}
+
+/// The limit of an [`as_completed`](crate::as_completed) passed with futures still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// How many are not done.
+    pub unfinished: usize,
+    /// How many there were.
+    pub total: usize,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (of {}) futures unfinished", self.unfinished, self.total)
+    }
+}
+
+impl error::Error for Timeout {}
+
+/// Why an executor could not be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// `max_workers` was zero, or more than the backend can ever start.
+    Workers {
+        /// What was asked for.
+        asked: usize,
+        /// The most that this backend takes.
+        limit: usize,
+    },
+    /// This process cannot start workers of this kind.
+    Unsupported(
+        /// Why, and what to do.
+        String,
+    ),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::Workers { asked, limit } => {
+                write!(f, "max_workers is {asked}, and must be from 1 to {limit}")
+            }
+            BuildError::Unsupported(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl error::Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each ending says what happened and where the task was submitted. PP-11, WRK-17.
+    #[test]
+    fn every_ending_has_its_sentence() {
+        let lost = WorkerLost {
+            pid: 7,
+            exit: Exit::Signal { number: 9, name: "SIGKILL".into() },
+            stderr: "out of memory".into(),
+        };
+        let panic = Panic { message: "boom".into(), location: Some("a.rs:1:2".into()), backtrace: None };
+        let table = [
+            (Failure::Cancelled, "cancelled before it began"),
+            (Failure::Panicked(panic.clone()), "panicked: boom, at a.rs:1:2"),
+            (
+                Failure::WorkerLost(lost.clone()),
+                "worker process 7 was ended by SIGKILL while it ran the call; last on its standard error: \"out of memory\"",
+            ),
+            (Failure::Killed { pid: 7 }, "killed on request, with worker process 7"),
+            (
+                Failure::Encode { type_name: "T".into(), reason: "no".into() },
+                "a value of type T could not be encoded: no",
+            ),
+            (
+                Failure::Decode { type_name: "T".into(), reason: "no".into() },
+                "a value of type T could not be decoded: no",
+            ),
+            (Failure::Refused("not a function".into()), "the worker refused the call: not a function"),
+            (
+                Failure::Broken(BrokenCause::Initializer(Box::new(Failure::Panicked(panic)))),
+                "the executor is broken: a worker's initializer failed: panicked: boom, at a.rs:1:2",
+            ),
+            (
+                Failure::Broken(BrokenCause::Spawn("no memory".into())),
+                "the executor is broken: no worker could be started: no memory",
+            ),
+            (
+                Failure::Broken(BrokenCause::Crashing(WorkerLost {
+                    exit: Exit::Code(3),
+                    stderr: String::new(),
+                    ..lost
+                })),
+                "the executor is broken: workers keep ending before their first task; the last, process 7, exited with code 3",
+            ),
+            (Failure::Broken(BrokenCause::Abandoned), "the executor is broken: it dropped the task"),
+            (Failure::Shutdown, "the executor was already shut down"),
+            (Failure::MapTimeout { limit: Duration::from_secs(1) }, "not done within the map's limit of 1s"),
+        ];
+        let site = Location::caller();
+        for (failure, expected) in table {
+            assert_eq!(failure.to_string(), expected);
+            let error = TaskError::new(failure, TaskId(3), site);
+            assert_eq!(error.to_string(), format!("{expected} (task 3 submitted at {site})"));
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The same call on many items: lazily, within a window, in chunks.
+//!
+//! ```text
+//!  items ──pull──► chunk ──execute──► [ window of chunks in flight ] ──arrive──► results, one by one
+//! ```
+//!
+//! Nothing happens before the first result is asked for. Then chunks are submitted until the window is
+//! full; each further request takes a result and fills the window again. So an endless input works, and
+//! memory is bounded in both directions.
+//!
+//! # How large a chunk is
+//! A chunk costs a submission, so a chunk of one item is right for long calls and wrong for short ones.
+//! Unless told, the map starts with single items and reads from each finished chunk how long an item
+//! takes; the next chunks are to last [`CHUNK_TIME`]. No chunk is larger than its worker's fair share of
+//! what is left, as far as the input knows its length, so the end is not one long chunk on one worker.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    iter::FusedIterator,
+    num::NonZeroUsize,
+    panic::Location,
+    sync::Arc,
+    time::{Duration, Instant},
+    vec,
+};
+
+use crate::{
+    error::{Failure, TaskError},
+    executor::Executor,
+    future::Future,
+    portable::Function,
+    task::Task,
+    wait::Arrivals,
+    work::{Batch, Many, Value},
+};
+
+/// How long a chunk should take, if the map may choose: well above what it costs to send one.
+const CHUNK_TIME: Duration = Duration::from_micros(500);
+
+/// How many items may be in flight, if the map may choose: pulled, and their results not yet taken.
+const WINDOW: usize = 1024;
+
+/// Chunks in flight for each worker: one that runs, one that waits, one that is being taken.
+const CHUNKS_PER_WORKER: usize = 3;
+
+/// The results of one call on many items. From [`Executor::map`].
+///
+/// Yields a `Result` for each item: the results come in the order of the items, unless
+/// [`unordered`](Self::unordered). A failed item is an `Err` at its place, and the others go on. The iterator
+/// is lazy: nothing is submitted before it is advanced (or [started](Self::start)). Dropping it cancels
+/// what has not begun.
+///
+/// # Panics
+/// A panic of the input iterator passes through the call that pulled the item.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let first: Vec<u64> = pool.map(|x| x * x, 0..).take(4).collect::<Result<_, _>>()?;   // no end is needed
+/// assert_eq!(first, [0, 1, 4, 9]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a map is lazy: it does nothing until its results are taken"]
+pub struct Map<'a, I: Iterator, R> {
+    submit: Submit<'a, I::Item, R>,
+    workers: usize,
+    site: &'static Location<'static>,
+    /// `None` once it is exhausted or closed.
+    items: Option<I>,
+    chunk_size: Option<NonZeroUsize>,
+    buffer: Option<NonZeroUsize>,
+    order: Order,
+    limit: Option<Duration>,
+    called: Instant,
+    pace: Pace,
+    in_flight: InFlight<R>,
+    /// Items that were pulled and whose results were not yielded.
+    outstanding: usize,
+    current: Current<R>,
+}
+
+/// Sends a chunk off.
+type Submit<'a, A, R> = Box<dyn FnMut(Vec<A>) -> Future<Batch<R>> + 'a>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Input,
+    Completion,
+}
+
+/// The chunk whose results are being yielded.
+enum Current<R> {
+    Outcomes(vec::IntoIter<Result<R, Failure>>, crate::TaskId),
+    /// The whole chunk failed: each of its items has this error.
+    Failed(TaskError, usize),
+}
+
+struct Chunk<R> {
+    future: Future<Batch<R>>,
+    items: usize,
+}
+
+impl<'a, I: Iterator, R: Value> Map<'a, I, R>
+where
+    I::Item: Value,
+{
+    pub(crate) fn new<F>(executor: &'a dyn Executor, function: F, items: I, site: &'static Location<'static>) -> Self
+    where
+        F: Function<I::Item, Output = R>,
+    {
+        let submit = move |items| {
+            let (task, future) = Task::new(Many { function: function.clone(), items }, site);
+            executor.execute(task);
+            future
+        };
+        Map {
+            submit: Box::new(submit),
+            workers: executor.max_workers().get(),
+            site,
+            items: Some(items),
+            chunk_size: None,
+            buffer: None,
+            order: Order::Input,
+            limit: None,
+            called: Instant::now(),
+            pace: Pace::default(),
+            in_flight: InFlight {
+                ordered: VecDeque::new(),
+                unordered: HashMap::new(),
+                arrivals: Arrivals::new(),
+                next: 0,
+            },
+            outstanding: 0,
+            current: Current::Outcomes(Vec::new().into_iter(), crate::error::TaskId(0)),
+        }
+    }
+
+    /// Submits `size` items at a time, instead of as many as seem right. The results are the same; what
+    /// changes is the cost, and that a worker's death takes all items of the chunk that it ran with it.
+    ///
+    /// # Panics
+    /// If `size` is zero.
+    pub fn chunk_size(mut self, size: usize) -> Self {
+        self.chunk_size = Some(NonZeroUsize::new(size).expect("a chunk must hold at least one item, not zero"));
+        self
+    }
+
+    /// Pulls at most `items` items ahead: at first that many, then one for each result that is taken.
+    /// Results that nobody has taken count as well.
+    ///
+    /// # Panics
+    /// If `items` is zero.
+    pub fn buffer(mut self, items: usize) -> Self {
+        self.buffer = Some(NonZeroUsize::new(items).expect("a buffer must hold at least one item, not zero"));
+        self
+    }
+
+    /// Limits the whole map, counted from the call of [`map`](Executor::map). When it passes, the next item is
+    /// an error for which [`TaskError::is_map_timeout`] holds, the iterator ends, and what has not begun is cancelled.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Yields results as they are there, instead of in the order of the items.
+    pub fn unordered(mut self) -> Self {
+        self.order = Order::Completion;
+        self
+    }
+
+    /// Submits the first window of items now, rather than when the first result is asked for.
+    pub fn start(mut self) -> Self {
+        self.fill_window();
+        self
+    }
+
+    fn fill_window(&mut self) {
+        let window = self.buffer.map_or(WINDOW, NonZeroUsize::get);
+        let chunks = match self.buffer {
+            Some(_) => usize::MAX,
+            None => self.workers.saturating_mul(CHUNKS_PER_WORKER),
+        };
+        let window = match (self.buffer, self.chunk_size) {
+            // A chunk size is a wish for whole chunks; the default window makes room for them.
+            (None, Some(size)) => window.max(size.get().saturating_mul(self.workers + 1)),
+            _ => window,
+        };
+        while self.outstanding < window && self.in_flight.len() < chunks {
+            let Some(items) = &mut self.items else { return };
+            let room = window - self.outstanding;
+            let size = match self.chunk_size {
+                Some(size) => size.get(),
+                None => {
+                    let share = match items.size_hint() {
+                        (_, Some(left)) => left.div_ceil(self.workers.saturating_mul(2)).max(1),
+                        (_, None) => usize::MAX,
+                    };
+                    let of_window = (window / self.workers.saturating_mul(CHUNKS_PER_WORKER)).max(1);
+                    self.pace.chunk().min(share).min(of_window)
+                }
+            }
+            .min(room);
+            let chunk: Vec<_> = items.take(size).collect();
+            if chunk.len() < size {
+                self.items = None;
+            }
+            if chunk.is_empty() {
+                return;
+            }
+            self.outstanding += chunk.len();
+            let count = chunk.len();
+            let future = (self.submit)(chunk);
+            self.in_flight.push(Chunk { future, items: count }, self.order);
+        }
+    }
+
+    /// Cancels what has not begun, and ends the iterator.
+    fn close(&mut self) {
+        self.items = None;
+        self.in_flight.cancel();
+        self.current = Current::Outcomes(Vec::new().into_iter(), crate::error::TaskId(0));
+    }
+}
+
+impl<I: Iterator, R: Value> Iterator for Map<'_, I, R>
+where
+    I::Item: Value,
+{
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let ready = self.current.next(self.site);
+            if ready.is_some() {
+                self.outstanding -= 1;
+            }
+            self.fill_window();
+            if ready.is_some() {
+                return ready;
+            }
+            let deadline = self.limit.map(|limit| (limit, self.called.checked_add(limit)));
+            let chunk = match self.in_flight.next(self.order, deadline.and_then(|(_, at)| at)) {
+                Next::Chunk(chunk) => chunk,
+                Next::End => return None,
+                Next::Late(id) => {
+                    self.close();
+                    let limit = deadline.map(|(limit, _)| limit).unwrap_or_default();
+                    return Some(Err(TaskError::new(Failure::MapTimeout { limit }, id, self.site)));
+                }
+            };
+            let id = chunk.future.id();
+            self.current = match chunk.future.result() {
+                Ok(batch) => {
+                    self.pace.observe(batch.outcomes.len(), batch.elapsed);
+                    Current::Outcomes(batch.outcomes.into_iter(), id)
+                }
+                Err(error) => Current::Failed(error, chunk.items),
+            };
+        }
+    }
+}
+
+impl<I: Iterator, R: Value> FusedIterator for Map<'_, I, R> where I::Item: Value {}
+
+impl<I: Iterator, R> Drop for Map<'_, I, R> {
+    fn drop(&mut self) {
+        self.in_flight.cancel();
+    }
+}
+
+impl<I: Iterator, R> fmt::Debug for Map<'_, I, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map")
+            .field("submitted_at", &format_args!("{}", self.site))
+            .field("outstanding", &self.outstanding)
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Current<R> {
+    fn next(&mut self, site: &'static Location<'static>) -> Option<Result<R, TaskError>> {
+        match self {
+            Current::Outcomes(outcomes, task) => {
+                outcomes.next().map(|outcome| outcome.map_err(|failure| TaskError::new(failure, *task, site)))
+            }
+            Current::Failed(error, items) => {
+                *items = items.checked_sub(1)?;
+                Some(Err(error.clone()))
+            }
+        }
+    }
+}
+
+/// The chunks that were submitted and not yet taken.
+struct InFlight<R> {
+    ordered: VecDeque<Chunk<R>>,
+    unordered: HashMap<usize, Chunk<R>>,
+    arrivals: Arc<Arrivals>,
+    next: usize,
+}
+
+enum Next<R> {
+    Chunk(Chunk<R>),
+    /// The deadline passed while this task was awaited.
+    Late(crate::TaskId),
+    End,
+}
+
+impl<R> InFlight<R> {
+    fn len(&self) -> usize {
+        self.ordered.len() + self.unordered.len()
+    }
+
+    fn push(&mut self, chunk: Chunk<R>, order: Order) {
+        match order {
+            Order::Input => self.ordered.push_back(chunk),
+            Order::Completion => {
+                chunk.future.reader().watch(&self.arrivals, self.next);
+                self.unordered.insert(self.next, chunk);
+                self.next += 1;
+            }
+        }
+    }
+
+    fn next(&mut self, order: Order, deadline: Option<Instant>) -> Next<R> {
+        match order {
+            Order::Input => {
+                let Some(chunk) = self.ordered.front() else { return Next::End };
+                if let Some(deadline) = deadline
+                    && !chunk.future.wait_timeout(deadline.saturating_duration_since(Instant::now()))
+                {
+                    return Next::Late(chunk.future.id());
+                }
+                self.ordered.pop_front().map_or(Next::End, Next::Chunk)
+            }
+            Order::Completion => {
+                let Some(oldest) = self.unordered.keys().min() else { return Next::End };
+                let oldest = &self.unordered[oldest].future;
+                let arrived = self.arrivals.try_next().or_else(|| {
+                    if deadline.is_none() {
+                        oldest.reader().run_in_place();
+                    }
+                    self.arrivals.next(deadline)
+                });
+                match arrived {
+                    Some(index) => self.unordered.remove(&index).map_or(Next::End, Next::Chunk),
+                    None => Next::Late(oldest.id()),
+                }
+            }
+        }
+    }
+
+    fn cancel(&mut self) {
+        for chunk in self.ordered.drain(..).chain(self.unordered.drain().map(|(_, chunk)| chunk)) {
+            chunk.future.cancel();
+        }
+    }
+}
+
+/// How long items take, as far as seen.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Seconds an item; an average in which the latest chunk counts most.
+    seconds: Option<f64>,
+    largest: usize,
+}
+
+impl Pace {
+    /// A chunk may grow to this many times the largest one that has been seen to finish.
+    const GROWTH: usize = 8;
+
+    fn observe(&mut self, items: usize, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64() / items.max(1) as f64;
+        self.seconds = Some(self.seconds.map_or(seconds, |before| (before + 3.0 * seconds) / 4.0));
+        self.largest = self.largest.max(items);
+    }
+
+    fn chunk(&self) -> usize {
+        let Some(seconds) = self.seconds else { return 1 };
+        let fits = CHUNK_TIME.as_secs_f64() / seconds.max(1e-9);
+        (fits as usize).clamp(1, self.largest.saturating_mul(Self::GROWTH))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_grow_for_short_items_and_stay_single_for_long_ones() {
+        let mut short = Pace::default();
+        assert_eq!(short.chunk(), 1);
+        short.observe(1, Duration::from_nanos(100));
+        assert_eq!(short.chunk(), Pace::GROWTH);
+        short.observe(1000, Duration::from_micros(100));
+        assert!((4_000..6_000).contains(&short.chunk()), "{}", short.chunk());
+
+        let mut long = Pace::default();
+        long.observe(1, Duration::from_millis(3));
+        assert_eq!(long.chunk(), 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! User code's panics, caught where it is called and turned into data.
+//!
+//! A panic's location and backtrace exist only inside the panic hook, so a hook is put in front of
+//! the one that is installed, which still runs: the message is printed as it always is. A program
+//! that installs its own hook later loses the location, nothing else.
+
+use std::{
+    any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
+    cell::{Cell, RefCell},
+    panic::{self, AssertUnwindSafe},
+    sync::Once,
+};
+
+use crate::error::{Failure, Panic};
+
+thread_local! {
+    static CATCHING: Cell<usize> = const { Cell::new(0) };
+    static LATEST: RefCell<Option<Origin>> = const { RefCell::new(None) };
+}
+
+struct Origin {
+    location: Option<String>,
+    backtrace: Option<String>,
+}
+
+/// Calls user code. Its panic becomes [`Failure::Panicked`].
+///
+/// What `call` captured may be left half-changed by a panic; callers hand over what they own and do
+/// not look at it again.
+///
+/// # Errors
+/// When `call` panics.
+pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(install_hook);
+    CATCHING.set(CATCHING.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    CATCHING.set(CATCHING.get() - 1);
+    result.map_err(|payload| {
+        let origin = LATEST.take();
+        let message = message_of(&*payload);
+        // A payload is user data as well, and may panic as it is dropped. That second payload is
+        // leaked: nobody is left to whom it could be told.
+        if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        let (location, backtrace) = origin.map_or((None, None), |origin| (origin.location, origin.backtrace));
+        Failure::Panicked(Panic { message, location, backtrace })
+    })
+}
+
+/// Drops user data. A panic from its `Drop` is printed by the hook and goes no further: there is no
+/// outcome left that it could be.
+pub fn drop_quietly<T>(value: T) {
+    if !std::mem::needs_drop::<T>() {
+        return;
+    }
+    let contained = catch(|| drop(value));
+    drop(contained);
+}
+
+fn install_hook() {
+    if std::thread::panicking() {
+        return; // the standard library refuses to change hooks now; locations are lost
+    }
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if CATCHING.get() > 0 {
+            let backtrace = Backtrace::capture();
+            let origin = Origin {
+                location: info.location().map(ToString::to_string),
+                backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
+            };
+            LATEST.with_borrow_mut(|latest| *latest = Some(origin));
+        }
+        previous(info);
+    }));
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a value that is no text".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panic_of(call: impl FnOnce()) -> Panic {
+        match catch(call) {
+            Err(Failure::Panicked(panic)) => panic,
+            other => panic!("expected a panic, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_panic_keeps_its_message_and_its_place() {
+        let line = line!() + 1;
+        let panic = panic_of(|| panic!("boom {}", 5));
+        assert_eq!(panic.message, "boom 5");
+        let location = panic.location.expect("the hook is installed");
+        assert!(location.contains(&format!("panic.rs:{line}:")), "{location}");
+    }
+
+    #[test]
+    fn any_payload_is_contained() {
+        struct DropsBadly;
+        impl Drop for DropsBadly {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+        assert_eq!(panic_of(|| panic::panic_any(DropsBadly)).message, "a value that is no text");
+        drop_quietly(DropsBadly);
+        assert_eq!(catch(|| 7).unwrap(), 7);
+    }
+}

@@ -1,0 +1,370 @@
+//! Waiting for many futures: until some or all are done, or one after the other as they finish.
+//!
+//! Each wait owns a queue of *arrivals*. Every future tells the queue its index as its outcome is
+//! published; a future that is already done does so while it is registered. So nothing can fall
+//! between looking and waiting, no future is looked at twice, and the order in the queue is the order
+//! of completion.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    blocking,
+    error::{TaskId, Timeout},
+    future::Future,
+    sync::{Condvar, Mutex},
+};
+
+/// Indices of futures, in the order in which they were done.
+pub(crate) struct Arrivals {
+    queue: Mutex<VecDeque<usize>>,
+    arrived: Condvar,
+}
+
+impl Arrivals {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new() })
+    }
+
+    pub(crate) fn push(&self, index: usize) {
+        self.queue.lock().push_back(index);
+        // WAKES: the one thread that may be in `next`; the queue is no longer empty, which it
+        // checks under the lock that was held for the push.
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn try_next(&self) -> Option<usize> {
+        self.queue.lock().pop_front()
+    }
+
+    /// The next index. `None`: the deadline came first.
+    pub(crate) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
+        if let Some(index) = self.try_next() {
+            return Some(index);
+        }
+        blocking::while_blocked(|| {
+            let mut queue = self.queue.lock();
+            loop {
+                if let Some(index) = queue.pop_front() {
+                    return Some(index);
+                }
+                match deadline {
+                    None => self.arrived.wait(&mut queue),
+                    Some(deadline) => {
+                        if self.arrived.wait_until(&mut queue, deadline).timed_out() {
+                            return queue.pop_front();
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// A future that can be waited for together with others: owned, or borrowed.
+///
+/// Sealed: [`Future<R>`] and `&Future<R>` are all there are.
+pub trait AsFuture: sealed::Sealed {
+    /// What the future's call gives.
+    type Result;
+
+    /// The future.
+    fn as_future(&self) -> &Future<Self::Result>;
+}
+
+impl<R> AsFuture for Future<R> {
+    type Result = R;
+
+    fn as_future(&self) -> &Future<R> {
+        self
+    }
+}
+
+impl<R> AsFuture for &Future<R> {
+    type Result = R;
+
+    fn as_future(&self) -> &Future<R> {
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<R> Sealed for super::Future<R> {}
+    impl<R> Sealed for &super::Future<R> {}
+}
+
+/// When [`wait`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReturnWhen {
+    /// When any future is done.
+    FirstCompleted,
+    /// When any future has failed; a cancelled one has not. Without a failure, when all are done.
+    FirstException,
+    /// When all futures are done.
+    AllCompleted,
+}
+
+/// [`ReturnWhen::FirstCompleted`], by its Python name.
+pub const FIRST_COMPLETED: ReturnWhen = ReturnWhen::FirstCompleted;
+/// [`ReturnWhen::FirstException`], by its Python name.
+pub const FIRST_EXCEPTION: ReturnWhen = ReturnWhen::FirstException;
+/// [`ReturnWhen::AllCompleted`], by its Python name.
+pub const ALL_COMPLETED: ReturnWhen = ReturnWhen::AllCompleted;
+
+/// What [`wait`] found: each distinct input is in exactly one of the two.
+#[derive(Debug)]
+pub struct Waited<F> {
+    /// Done, in the order of completion; those that were done before the call come first.
+    pub done: Vec<F>,
+    /// Not done, in the order of the input.
+    pub not_done: Vec<F>,
+}
+
+/// Waits until as many of `futures` are done as `until` says.
+///
+/// Takes futures by value or by reference, of any executors. A future that is given twice counts once.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{ALL_COMPLETED, Executor, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let futures: Vec<_> = (0..4).map(|x| pool.submit(|x: u32| x * x, x)).collect();
+/// let waited = wait(&futures, ALL_COMPLETED);
+/// assert_eq!((waited.done.len(), waited.not_done.len()), (4, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn wait<F: AsFuture>(futures: impl IntoIterator<Item = F>, until: ReturnWhen) -> Waited<F> {
+    wait_until(futures, until, None)
+}
+
+/// As [`wait`], for at most `limit`. Running out of time is no error: what is done by then is in
+/// [`Waited::done`].
+pub fn wait_timeout<F: AsFuture>(
+    futures: impl IntoIterator<Item = F>,
+    until: ReturnWhen,
+    limit: Duration,
+) -> Waited<F> {
+    wait_until(futures, until, Instant::now().checked_add(limit))
+}
+
+fn wait_until<F: AsFuture>(
+    futures: impl IntoIterator<Item = F>,
+    until: ReturnWhen,
+    deadline: Option<Instant>,
+) -> Waited<F> {
+    let mut pending = Pending::of(futures);
+    let mut done = Vec::new();
+    let mut enough = pending.is_empty();
+    let mut arrived = pending.try_next();
+    loop {
+        // Whatever has arrived by now counts, also when enough is reached on the way.
+        while let Some(future) = arrived {
+            enough |= match until {
+                ReturnWhen::FirstCompleted => true,
+                ReturnWhen::FirstException => {
+                    future.as_future().reader().error().is_some_and(|error| !error.is_cancelled())
+                }
+                ReturnWhen::AllCompleted => false,
+            };
+            done.push(future);
+            arrived = pending.try_next();
+        }
+        if enough || pending.is_empty() {
+            break;
+        }
+        arrived = pending.next(deadline);
+        if arrived.is_none() {
+            break; // the deadline
+        }
+    }
+    Waited { done, not_done: pending.into_rest() }
+}
+
+/// Yields `futures` as they are done: each exactly once, in the order of completion, those already done
+/// first.
+///
+/// Takes futures by value or by reference, of any executors; a future that is given twice is yielded
+/// once. It registers with all of them before it returns. Dropping the iterator cancels nothing.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+/// use std::collections::HashMap;
+///
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let names: HashMap<_, _> =
+///     ["one", "three"].into_iter().map(|word| (pool.submit(|w: String| w.len(), word.into()), word)).collect();
+/// for future in as_completed(names.keys()) {
+///     println!("{} has {:?} letters", names[future], future.peek());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn as_completed<F: AsFuture>(futures: impl IntoIterator<Item = F>) -> AsCompleted<F> {
+    let called = Instant::now();
+    AsCompleted { pending: Pending::of(futures), called }
+}
+
+/// From [`as_completed`].
+#[derive(Debug)]
+#[must_use = "futures are yielded as the iterator is advanced"]
+pub struct AsCompleted<F: AsFuture> {
+    pending: Pending<F>,
+    called: Instant,
+}
+
+impl<F: AsFuture> AsCompleted<F> {
+    /// Limits the whole wait. The clock started at the call of [`as_completed`].
+    pub fn timeout(self, limit: Duration) -> AsCompletedTimeout<F> {
+        AsCompletedTimeout { deadline: self.called.checked_add(limit), pending: self.pending }
+    }
+
+    /// Adds a future, to be yielded when it is done. One that is still awaited here is not added again.
+    pub fn add(&mut self, future: F) {
+        self.pending.add(future);
+    }
+
+    /// How many futures are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+impl<F: AsFuture> Iterator for AsCompleted<F> {
+    type Item = F;
+
+    fn next(&mut self) -> Option<F> {
+        self.pending.next(None)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.pending.len(), Some(self.pending.len()))
+    }
+}
+
+/// From [`AsCompleted::timeout`]: yields `Err` once when the limit passes, after all that are done. It can
+/// be advanced further: what is done later is then yielded without waiting.
+#[derive(Debug)]
+#[must_use = "futures are yielded as the iterator is advanced"]
+pub struct AsCompletedTimeout<F: AsFuture> {
+    pending: Pending<F>,
+    deadline: Option<Instant>,
+}
+
+impl<F: AsFuture> Iterator for AsCompletedTimeout<F> {
+    type Item = Result<F, Timeout>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let timeout = Timeout { unfinished: self.pending.len(), total: self.pending.total };
+        Some(self.pending.next(self.deadline).ok_or(timeout))
+    }
+}
+
+/// Futures that are waited for, and the queue that they report to.
+struct Pending<F: AsFuture> {
+    futures: HashMap<usize, F>,
+    known: HashMap<TaskId, usize>,
+    arrivals: Arc<Arrivals>,
+    total: usize,
+}
+
+impl<F: AsFuture> Pending<F> {
+    fn of(futures: impl IntoIterator<Item = F>) -> Self {
+        let mut pending =
+            Pending { futures: HashMap::new(), known: HashMap::new(), arrivals: Arrivals::new(), total: 0 };
+        for future in futures {
+            pending.add(future);
+        }
+        pending
+    }
+
+    fn add(&mut self, future: F) {
+        let id = future.as_future().id();
+        if self.known.contains_key(&id) {
+            return;
+        }
+        let index = self.total;
+        self.total += 1;
+        self.known.insert(id, index);
+        future.as_future().reader().watch(&self.arrivals, index);
+        self.futures.insert(index, future);
+    }
+
+    fn len(&self) -> usize {
+        self.futures.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.futures.is_empty()
+    }
+
+    fn try_next(&mut self) -> Option<F> {
+        self.arrivals.try_next().map(|index| self.take(index))
+    }
+
+    fn next(&mut self, deadline: Option<Instant>) -> Option<F> {
+        if self.is_empty() {
+            return None;
+        }
+        if let Some(future) = self.try_next() {
+            return Some(future);
+        }
+        if deadline.is_none() && blocking::current_home().is_some() {
+            self.run_in_place();
+        }
+        self.arrivals.next(deadline).map(|index| self.take(index))
+    }
+
+    /// On a worker of the futures' own pool: runs those that have not begun, until one has arrived.
+    fn run_in_place(&self) {
+        let mut indices: Vec<_> = self.futures.keys().copied().collect();
+        indices.sort_unstable();
+        for index in indices {
+            if !self.arrivals.queue.lock().is_empty() {
+                return;
+            }
+            self.futures[&index].as_future().reader().run_in_place();
+        }
+    }
+
+    fn take(&mut self, index: usize) -> F {
+        let future = self.futures.remove(&index).expect("each future arrives once");
+        self.known.remove(&future.as_future().id());
+        future
+    }
+
+    /// The futures that have not arrived, in the order of the input.
+    fn into_rest(mut self) -> Vec<F> {
+        self.unregister();
+        let mut rest: Vec<_> = mem::take(&mut self.futures).into_iter().collect();
+        rest.sort_unstable_by_key(|(index, _)| *index);
+        rest.into_iter().map(|(_, future)| future).collect()
+    }
+
+    fn unregister(&self) {
+        for future in self.futures.values() {
+            future.as_future().reader().unwatch(&self.arrivals);
+        }
+    }
+}
+
+impl<F: AsFuture> Drop for Pending<F> {
+    fn drop(&mut self) {
+        self.unregister();
+    }
+}
+
+impl<F: AsFuture> std::fmt::Debug for Pending<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("futures", &self.futures.len()).field("total", &self.total).finish()
+    }
+}

@@ -1,0 +1,228 @@
+//! What a task is to do: the kinds of call, how each is made here, and how each travels.
+//!
+//! | kind | made by | travels |
+//! |---|---|---|
+//! | [`Closure`] | `ThreadPoolExecutor::spawn` | no |
+//! | [`Single`] | `submit`, `submit_with` | yes |
+//! | [`Many`] | `map`, `map_with`: a chunk of items | yes, item by item |
+//!
+//! A reply is one byte, [`VALUE`] or [`FAILED`], and then the encoded value or [`Failure`].
+
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    codec,
+    context::ContextParcel,
+    error::Failure,
+    panic::{catch, drop_quietly},
+    portable::{CallName, Function, name_of},
+};
+
+/// What arguments and results must be, so that a call can run on any backend: `serde` in both
+/// directions, `Send`, and nothing borrowed.
+///
+/// Implemented for every such type; there is nothing to write by hand. A type of your own needs
+/// `#[derive(serde::Serialize, serde::Deserialize)]`. What cannot have that, such as a closure with
+/// captures or an open file, is for `ThreadPoolExecutor::spawn`, which stays in this process.
+pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+
+/// What a [`Context`](crate::Context) must be: a [`Value`] that threads may share.
+pub trait SharedValue: Value + Sync {}
+impl<T: Value + Sync> SharedValue for T {}
+
+/// Something to do, and how its outcome comes back.
+pub(crate) trait Work: Send + 'static {
+    type Output: Send + 'static;
+
+    /// Does it here. May panic.
+    fn run(self) -> Self::Output;
+
+    /// Turns it into bytes. May panic in user code.
+    fn pack(self) -> Result<Call, Failure>;
+
+    /// The outcome that a reply's value holds. May panic in user code.
+    fn unpack(value: &[u8]) -> Result<Self::Output, Failure>;
+}
+
+/// Work that has a descriptor.
+pub(crate) trait Travels: 'static {
+    type Function: Function<Self::Args>;
+    type Args;
+
+    /// Makes the call in the worker, appending a reply.
+    fn serve(function: Self::Function, args: &[u8], out: &mut Vec<u8>);
+}
+
+/// A call as it travels: a name, perhaps a context, and encoded arguments.
+#[derive(Debug)]
+pub struct Call {
+    /// Which function, and how to call it.
+    pub name: CallName,
+    /// What it shares with other calls.
+    pub context: Option<ContextParcel>,
+    /// Its arguments, encoded.
+    pub args: Arc<Vec<u8>>,
+}
+
+impl Call {
+    fn new<W: Travels>(function: &W::Function, args: Vec<u8>) -> Result<Call, Failure> {
+        Ok(Call { name: name_of::<W>(function)?, context: function.context()?, args: Arc::new(args) })
+    }
+}
+
+const VALUE: u8 = 0;
+const FAILED: u8 = 1;
+
+/// Appends the reply of a call that failed.
+pub(crate) fn reply_failure(failure: &Failure, out: &mut Vec<u8>) {
+    out.push(FAILED);
+    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
+}
+
+/// Appends a value's reply, or that of the failure to encode it.
+fn reply(value: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.push(VALUE);
+    if let Err(failure) = catch(|| value(out)).flatten() {
+        out.truncate(start);
+        reply_failure(&failure, out);
+    }
+}
+
+/// Reads a reply, its value with `unpack`.
+pub(crate) fn read_reply<R>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<R, Failure>) -> Result<R, Failure> {
+    match bytes.split_first() {
+        Some((&VALUE, value)) => catch(|| unpack(value)).flatten(),
+        Some((&FAILED, failure)) => Err(codec::decode(failure).unwrap_or_else(|unreadable| unreadable)),
+        _ => Err(Failure::Decode { type_name: "a reply".into(), reason: "it has no known mark".into() }),
+    }
+}
+
+/// One call.
+pub(crate) struct Single<F, A> {
+    pub(crate) function: F,
+    pub(crate) args: A,
+}
+
+impl<A: Value, F: Function<A, Output: Value>> Work for Single<F, A> {
+    type Output = F::Output;
+
+    fn run(self) -> F::Output {
+        self.function.call(self.args)
+    }
+
+    fn pack(self) -> Result<Call, Failure> {
+        let mut args = Vec::new();
+        codec::encode(&self.args, &mut args)?;
+        Call::new::<Self>(&self.function, args)
+    }
+
+    fn unpack(value: &[u8]) -> Result<F::Output, Failure> {
+        codec::decode(value)
+    }
+}
+
+impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
+    type Function = F;
+    type Args = A;
+
+    fn serve(function: F, args: &[u8], out: &mut Vec<u8>) {
+        let result = catch(|| codec::decode::<A>(args)).flatten().and_then(|args| catch(|| function.call(args)));
+        match result {
+            Ok(value) => {
+                reply(|out| codec::encode(&value, out), out);
+                drop_quietly(value);
+            }
+            Err(failure) => reply_failure(&failure, out),
+        }
+    }
+}
+
+/// The same call on each of several items. One item's failure is no other's.
+pub(crate) struct Many<F, A> {
+    pub(crate) function: F,
+    pub(crate) items: Vec<A>,
+}
+
+/// What a chunk gives: an outcome for each item, in order, and the time that they took together.
+pub(crate) struct Batch<R> {
+    pub(crate) outcomes: Vec<Result<R, Failure>>,
+    pub(crate) elapsed: Duration,
+}
+
+impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
+    type Output = Batch<F::Output>;
+
+    fn run(self) -> Self::Output {
+        let began = Instant::now();
+        let outcomes = self.items.into_iter().map(|item| catch(|| self.function.call(item))).collect();
+        Batch { outcomes, elapsed: began.elapsed() }
+    }
+
+    fn pack(self) -> Result<Call, Failure> {
+        let mut args = Vec::new();
+        codec::items::encode_all(self.items.into_iter().map(Ok), &mut args);
+        Call::new::<Self>(&self.function, args)
+    }
+
+    fn unpack(value: &[u8]) -> Result<Self::Output, Failure> {
+        let (nanos, outcomes) = value
+            .split_first_chunk::<8>()
+            .ok_or_else(|| Failure::Decode { type_name: "a chunk's reply".into(), reason: "it is too short".into() })?;
+        let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
+        Ok(Batch { outcomes: codec::items::decode_all(outcomes)?, elapsed })
+    }
+}
+
+impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
+    type Function = F;
+    type Args = A;
+
+    fn serve(function: F, args: &[u8], out: &mut Vec<u8>) {
+        let items = match codec::items::decode_all::<A>(args) {
+            Ok(items) => items,
+            Err(failure) => return reply_failure(&failure, out),
+        };
+        let began = Instant::now();
+        let outcomes: Vec<_> =
+            items.into_iter().map(|item| item.and_then(|item| catch(|| function.call(item)))).collect();
+        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        out.push(VALUE);
+        out.extend_from_slice(&nanos.to_le_bytes());
+        codec::items::encode_all(outcomes.into_iter(), out);
+    }
+}
+
+/// A closure, with whatever it captured. It stays in this process.
+pub(crate) struct Closure<F, R> {
+    function: F,
+    result: PhantomData<fn() -> R>,
+}
+
+impl<F, R> Closure<F, R> {
+    pub(crate) fn new(function: F) -> Self {
+        Closure { function, result: PhantomData }
+    }
+}
+
+impl<F: FnOnce() -> R + Send + 'static, R: Send + 'static> Work for Closure<F, R> {
+    type Output = R;
+
+    fn run(self) -> R {
+        (self.function)()
+    }
+
+    fn pack(self) -> Result<Call, Failure> {
+        Err(Failure::Refused("a closure with captures cannot leave this process".into()))
+    }
+
+    fn unpack(_: &[u8]) -> Result<R, Failure> {
+        Err(Failure::Refused("a closure's result cannot come from another process".into()))
+    }
+}
