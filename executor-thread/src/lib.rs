@@ -1,0 +1,23 @@
+//! Where a task runs inside this process: queues, workers, and who sleeps.
+//!
+//! | module | decides |
+//! |---|---|
+//! | `pool` | the handle: accepting tasks, starting threads, shutdown |
+//! | `builder` | what can be chosen |
+//! | `worker` | one loop: find work, run it, sleep |
+//! | `queue` | where tasks wait, and who takes which first |
+//! | `sleep` | who sleeps, and who wakes whom |
+//! | `scope` | calls that borrow |
+//!
+//! This crate knows nothing of bytes, processes, or how a future keeps its value.
+
+mod builder;
+mod pool;
+mod queue;
+mod scope;
+mod sleep;
+mod worker;
+
+pub use builder::ThreadPoolExecutorBuilder;
+pub use pool::ThreadPoolExecutor;
+pub use scope::{Scope, ScopedFuture};

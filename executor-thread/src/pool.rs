@@ -1,0 +1,426 @@
+//! The handle: accepting tasks, starting threads, shutdown.
+//!
+//! # When a thread is started
+//! Threads start one by one: a task that is accepted starts one if more tasks are queued than workers are idle, and
+//! fewer than `max_workers` can run. A worker that blocks on another task does not count as one that can run,
+//! so a spare thread takes its place; when it is back, a spare leaves as soon as it has finished its task.
+//!
+//! # How it ends
+//! A shutdown closes the pool. Workers then leave when they find nothing to do, and the last one wakes who waits
+//! for them. A task that was accepted in the very moment of closing is either run by a worker that is
+//! still there, or found by the last to leave, or by the thread that submitted it: both look after the other
+//! may have acted (sequentially consistent on both sides), and whoever takes it fails it as shut down.
+
+use executor_core::{
+    BrokenCause, BuildError, Executor, Failure, Future, Shutdown, ShutdownReport, Task,
+    blocking::{self, Home},
+    initializer::Initializer,
+    sync::{Condvar, Mutex, MutexGuard},
+};
+use once_cell::sync::OnceCell;
+use std::{
+    fmt, iter,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use crate::{
+    builder::ThreadPoolExecutorBuilder,
+    queue::{Local, Queue},
+    sleep::Sleep,
+    worker,
+};
+
+/// Runs calls on a fixed number of threads of this process. Python's `ThreadPoolExecutor`, with work stealing.
+///
+/// Beyond [`Executor`] it offers what only threads can: closures with captures ([`spawn`](Self::spawn)) and borrowed
+/// data ([`scope`](Self::scope), [`join`](Self::join)).
+///
+/// # Waiting inside
+/// A task may wait for other tasks of the same pool, to any depth: one that has not begun is run in place, and while the
+/// waiter blocks on one that runs elsewhere, a spare thread takes its place. A waiter never runs an unrelated
+/// task, so waiting while holding a lock is safe.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{Executor, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new(4)?;
+/// let cubes: Vec<u64> = pool.map(|x: u64| x.pow(3), 1..=3).collect::<Result<_, _>>()?;
+/// assert_eq!(cubes, [1, 8, 27]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ThreadPoolExecutor {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    home: Home,
+    max_workers: NonZeroUsize,
+    queue: Queue,
+    sleep: Sleep,
+    /// Tasks in the queue (low half) and threads with a task (high half), changed together.
+    load: AtomicU64,
+    /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
+    active: AtomicUsize,
+    closed: AtomicBool,
+    /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
+    dismissed: AtomicBool,
+    broken: OnceCell<BrokenCause>,
+    crew: Mutex<Crew>,
+    everybody_left: Condvar,
+    name_prefix: String,
+    stack_size_bytes: Option<usize>,
+    initializer: Option<Initializer>,
+}
+
+/// The threads.
+#[derive(Default)]
+struct Crew {
+    threads: usize,
+    started: usize,
+    handles: Vec<JoinHandle<()>>,
+}
+
+const QUEUED: u64 = 1;
+const BUSY: u64 = 1 << 32;
+
+impl ThreadPoolExecutor {
+    /// A pool on which at most `max_workers` calls run at a time. Threads start as they are needed.
+    ///
+    /// # Errors
+    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large.
+    pub fn new(max_workers: usize) -> Result<Self, BuildError> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// For choosing more than the number of workers.
+    pub fn builder() -> ThreadPoolExecutorBuilder {
+        ThreadPoolExecutorBuilder::default()
+    }
+
+    pub(crate) fn start(
+        max_workers: usize,
+        name_prefix: Option<String>,
+        stack_size_bytes: Option<usize>,
+        initializer: Option<Initializer>,
+    ) -> Self {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+        let name_prefix = name_prefix.unwrap_or_else(|| {
+            // ORDERING: Relaxed; only uniqueness matters.
+            format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
+        });
+        ThreadPoolExecutor {
+            shared: Arc::new(Shared {
+                home: Home::new(),
+                max_workers: NonZeroUsize::new(max_workers).expect("the builder refuses zero"),
+                queue: Queue::new(max_workers),
+                sleep: Sleep::default(),
+                load: AtomicU64::new(0),
+                active: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                dismissed: AtomicBool::new(false),
+                broken: OnceCell::new(),
+                crew: Mutex::default(),
+                everybody_left: Condvar::new(),
+                name_prefix,
+                stack_size_bytes,
+                initializer,
+            }),
+        }
+    }
+
+    /// Submits a closure with whatever it captured. It stays in this process, so nothing needs to be serialisable.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let words = vec!["one", "two"];
+    /// assert_eq!(pool.spawn(move || words.concat()).result()?, "onetwo");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<F, R>(&self, call: F) -> Future<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let (task, future) = Task::local(call);
+        self.execute(task);
+        future
+    }
+
+    /// How many threads the pool has now, spares included.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.shared.crew.lock().threads
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn execute(&self, task: Task) {
+        Arc::clone(&self.shared).accept(task);
+    }
+
+    fn max_workers(&self) -> NonZeroUsize {
+        self.shared.max_workers
+    }
+
+    fn shutdown(&self, how: Shutdown) -> ShutdownReport {
+        // ORDERING: Relaxed; read by `drop`, which has the pool to itself.
+        self.shared.dismissed.store(true, Ordering::Relaxed);
+        self.shared.shut_down(how)
+    }
+}
+
+/// Waits for everything that was submitted; in a panic, cancels first what has not begun. After a
+/// [`shutdown`](Executor::shutdown) it does nothing.
+impl Drop for ThreadPoolExecutor {
+    fn drop(&mut self) {
+        if self.shared.dismissed.load(Ordering::Relaxed) {
+            return;
+        }
+        let how = if thread::panicking() { Shutdown::wait().cancel_pending() } else { Shutdown::wait() };
+        self.shared.shut_down(how);
+    }
+}
+
+impl fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (queued, busy) = self.shared.load();
+        f.debug_struct("ThreadPoolExecutor")
+            .field("max_workers", &self.shared.max_workers)
+            .field("threads", &self.worker_count())
+            .field("queued", &queued)
+            .field("busy", &busy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
+    pub(crate) fn initializer(&self) -> Option<&Initializer> {
+        self.initializer.as_ref()
+    }
+
+    fn accept(self: Arc<Self>, task: Task) {
+        if self.is_closed() {
+            drop(task.fail(self.refusal()));
+            return;
+        }
+        task.set_home(self.home);
+        // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
+        // that worker sees the task.
+        self.load.fetch_add(QUEUED, Ordering::SeqCst);
+        self.queue.push(task);
+        if !self.sleep.wake_one() {
+            self.start_thread_if_needed();
+        }
+        if self.is_closed() {
+            self.sweep();
+        }
+    }
+
+    /// Why nothing is accepted any more.
+    fn refusal(&self) -> Failure {
+        self.broken.get().cloned().map_or(Failure::Shutdown, Failure::Broken)
+    }
+
+    fn is_closed(&self) -> bool {
+        // ORDERING: SeqCst, see "How it ends".
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn load(&self) -> (usize, usize) {
+        // ORDERING: SeqCst, see `accept`.
+        let load = self.load.load(Ordering::SeqCst);
+        ((load % BUSY) as usize, (load / BUSY) as usize)
+    }
+
+    /// The next task for a worker, which is busy from now on.
+    pub(crate) fn next_task(&self, local: Option<&Local>) -> Option<Task> {
+        let task = self.queue.pop(local)?;
+        // ORDERING: SeqCst, as all of `load`.
+        self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
+        Some(task)
+    }
+
+    /// The call has returned; nobody has seen its outcome yet, so whoever does finds this worker idle.
+    pub(crate) fn task_is_over(&self) {
+        self.load.fetch_sub(BUSY, Ordering::SeqCst);
+    }
+
+    pub(crate) fn sleep(&self) {
+        self.sleep.sleep(|| !self.queue.is_empty() || self.is_closed());
+    }
+
+    fn start_thread_if_needed(self: &Arc<Self>) {
+        // ORDERING: SeqCst, see `accept` and `worker_blocks`.
+        if self.active.load(Ordering::SeqCst) >= self.max_workers.get() {
+            return;
+        }
+        let mut crew = self.crew.lock();
+        let (queued, busy) = self.load();
+        let idle = crew.threads.saturating_sub(busy);
+        let full = self.active.load(Ordering::SeqCst) >= self.max_workers.get();
+        let nobody_left = self.is_closed() && crew.threads == 0;
+        if full || nobody_left || queued <= idle {
+            return;
+        }
+        let pool = Arc::clone(self);
+        let local = self.queue.claim_local();
+        let mut builder = thread::Builder::new().name(format!("{}-{}", self.name_prefix, crew.started));
+        if let Some(bytes) = self.stack_size_bytes {
+            builder = builder.stack_size(bytes);
+        }
+        // Counted before it runs: it must not find itself missing when it leaves.
+        crew.threads += 1;
+        self.active.fetch_add(1, Ordering::SeqCst);
+        match builder.spawn(move || worker::run(pool, local)) {
+            Ok(handle) => {
+                crew.started += 1;
+                crew.handles.retain(|handle| !handle.is_finished());
+                crew.handles.push(handle);
+            }
+            Err(error) => {
+                crew.threads -= 1;
+                self.active.fetch_sub(1, Ordering::SeqCst);
+                // With other threads the pool goes on, slower; without any it cannot.
+                if crew.threads == 0 {
+                    drop(crew);
+                    self.close(BrokenCause::Spawn(error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// This thread, a worker, is about to block on a task that runs elsewhere.
+    pub(crate) fn worker_blocks(self: &Arc<Self>) {
+        // ORDERING: SeqCst, see `accept`.
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        if !self.sleep.wake_one() {
+            self.start_thread_if_needed();
+        }
+    }
+
+    pub(crate) fn worker_is_back(&self) {
+        self.active.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether this thread, a spare, is to end because the workers for which it stood in are back.
+    pub(crate) fn spare_may_leave(&self) -> bool {
+        let crew = self.crew.lock();
+        if self.active.load(Ordering::SeqCst) <= self.max_workers.get() {
+            return false;
+        }
+        self.leave(crew);
+        if !self.queue.is_empty() {
+            // It may have been woken for a task that it now does not run.
+            self.sleep.wake_one();
+        }
+        true
+    }
+
+    /// Whether this thread is to end because the pool is closed and nothing is left to do.
+    pub(crate) fn may_end(&self) -> bool {
+        if !self.is_closed() {
+            return false;
+        }
+        let crew = self.crew.lock();
+        if !self.queue.is_empty() {
+            return false;
+        }
+        self.leave(crew);
+        true
+    }
+
+    fn leave(&self, mut crew: MutexGuard<'_, Crew>) {
+        crew.threads -= 1;
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        let last = crew.threads == 0;
+        drop(crew);
+        if last && self.is_closed() {
+            self.sweep();
+            // WAKES: threads in `wait_for_everybody` (predicate: `threads == 0`), which was changed
+            // under their lock.
+            self.everybody_left.notify_all();
+        }
+    }
+
+    /// Fails tasks that came too late for any worker. See "How it ends".
+    fn sweep(&self) {
+        if self.crew.lock().threads > 0 {
+            return;
+        }
+        for task in iter::from_fn(|| self.take_queued()) {
+            drop(task.fail(self.refusal()));
+        }
+    }
+
+    fn take_queued(&self) -> Option<Task> {
+        let task = self.queue.steal()?;
+        self.load.fetch_sub(QUEUED, Ordering::SeqCst);
+        Some(task)
+    }
+
+    fn close(&self, cause: BrokenCause) {
+        let _ = self.broken.set(cause); // the first cause is the one to tell
+        self.closed.store(true, Ordering::SeqCst);
+        self.sleep.open();
+        for task in iter::from_fn(|| self.take_queued()) {
+            drop(task.fail(self.refusal()));
+        }
+    }
+
+    /// A worker's initializer failed.
+    pub(crate) fn break_down(&self, failure: Failure) {
+        self.close(BrokenCause::Initializer(Box::new(failure)));
+    }
+
+    fn shut_down(&self, how: Shutdown) -> ShutdownReport {
+        let deadline = how.deadline();
+        self.closed.store(true, Ordering::SeqCst);
+        self.sleep.open();
+        let cancelled = if how.cancels_pending() {
+            iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count()
+        } else {
+            0
+        };
+        let inside = blocking::current_home() == Some(self.home);
+        if !inside && !how.is_no_wait() {
+            self.wait_for_everybody(deadline);
+        }
+        let (queued, busy) = self.load();
+        ShutdownReport { cancelled, unfinished: queued + busy }
+    }
+
+    fn wait_for_everybody(&self, deadline: Option<Instant>) {
+        let mut crew = self.crew.lock();
+        while crew.threads > 0 {
+            match deadline {
+                None => self.everybody_left.wait(&mut crew),
+                Some(deadline) => {
+                    if self.everybody_left.wait_until(&mut crew, deadline).timed_out() {
+                        return;
+                    }
+                }
+            }
+        }
+        let handles = std::mem::take(&mut crew.handles);
+        drop(crew);
+        for handle in handles {
+            // They have left already; this waits for the operating system to be done with them.
+            let _ = handle.join();
+        }
+    }
+}

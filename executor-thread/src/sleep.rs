@@ -1,0 +1,136 @@
+#![doc = include_str!("sleep.md")]
+
+use executor_core::sync::{Condvar, Mutex};
+use std::{
+    hint,
+    sync::atomic::{AtomicUsize, Ordering, fence},
+    thread,
+};
+
+/// Looks before a worker announces that it will sleep.
+const SPINS: usize = 64;
+
+/// Enough for every thread that there can be.
+const OPEN: usize = usize::MAX / 2;
+
+#[derive(Default)]
+pub(crate) struct Sleep {
+    sleepers: AtomicUsize,
+    permits: Mutex<usize>,
+    granted: Condvar,
+}
+
+impl Sleep {
+    /// Returns when there may be work, as `has_work` tells, or after [`open`](Self::open).
+    pub(crate) fn sleep(&self, has_work: impl Fn() -> bool) {
+        for spin in 0..SPINS {
+            if has_work() {
+                return;
+            }
+            if spin % 16 == 15 {
+                thread::yield_now();
+            } else {
+                hint::spin_loop();
+            }
+        }
+        // ORDERING: SeqCst here and the fence pair with the fence in `wake_one`: either that sees
+        // this announcement, or the look below sees what was pushed before it.
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if !has_work() {
+            let mut permits = self.permits.lock();
+            while *permits == 0 {
+                self.granted.wait(&mut permits);
+            }
+            *permits -= 1;
+        }
+        // ORDERING: SeqCst for the same total order; a late decrement only grants a permit too many.
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// To be called after a push. Returns whether a sleeper was let go for it.
+    pub(crate) fn wake_one(&self) -> bool {
+        // ORDERING: pairs with the fence in `sleep`; the push is before it.
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut permits = self.permits.lock();
+        // ORDERING: Relaxed; the fence above ordered what matters, and the count may be stale by
+        // then anyway: see "No wake-up is lost".
+        if *permits >= self.sleepers.load(Ordering::Relaxed) {
+            return false;
+        }
+        *permits += 1;
+        // WAKES: one sleeper in `sleep` (predicate: a permit is there). It was added under the lock
+        // that sleepers hold from their check until they wait.
+        self.granted.notify_one();
+        true
+    }
+
+    /// Lets everybody go, now and later.
+    pub(crate) fn open(&self) {
+        *self.permits.lock() = OPEN;
+        // WAKES: all sleepers; as above.
+        self.granted.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    };
+
+    /// Two workers and two pushers, as fast as they can: every unit of work is taken. A lost wake-up
+    /// would leave some behind with everybody asleep, and the test would not end.
+    #[test]
+    fn whatever_is_pushed_is_taken() {
+        const PUSHES: u64 = 20_000;
+        let sleep = Arc::new(Sleep::default());
+        let (work, taken) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let closed = Arc::new(AtomicBool::new(false));
+        let take = |work: &AtomicU64| {
+            work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        };
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        while take(&work) {
+                            taken.fetch_add(1, Ordering::SeqCst);
+                        }
+                        if closed.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        sleep.sleep(|| work.load(Ordering::SeqCst) > 0);
+                    }
+                });
+            }
+            let pushers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..PUSHES {
+                            work.fetch_add(1, Ordering::SeqCst);
+                            sleep.wake_one();
+                        }
+                    })
+                })
+                .collect();
+            pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+            while taken.load(Ordering::SeqCst) < 2 * PUSHES {
+                thread::yield_now();
+            }
+            closed.store(true, Ordering::SeqCst);
+            sleep.open();
+        });
+        assert_eq!(taken.load(Ordering::SeqCst), 2 * PUSHES);
+    }
+
+    #[test]
+    fn nobody_asleep_means_nobody_woken() {
+        assert!(!Sleep::default().wake_one());
+    }
+}
