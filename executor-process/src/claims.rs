@@ -1,0 +1,190 @@
+//! Whether a call that lies in a worker's channel has begun: one word for each call, in memory that parent and worker
+//! share.
+//!
+//! A channel holds several calls, so that a worker never waits for the next one. The price would be that the
+//! parent does not know which of them the worker has begun: it could not cancel the others, nor give them to an idle
+//! worker, nor tell after a death which one was running. So each call is *offered* in a word of shared memory
+//! before it is sent; the worker *begins* it, and the parent *revokes* it, by one compare-exchange on that word. One
+//! of them succeeds.
+//!
+//! A word holds a ticket and a state, so that a word that now serves a later call is never mistaken. Nothing
+//! else is shared: there is no lock that a dying process could hold.
+
+#![expect(unsafe_code, reason = "memory that two processes share is mapped")]
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+};
+use std::{
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// How many calls a channel can hold.
+pub(crate) const SLOTS: usize = 64;
+
+const BYTES: usize = SLOTS * size_of::<AtomicU64>();
+
+const OFFERED: u64 = 1;
+const BEGUN: u64 = 2;
+const REVOKED: u64 = 3;
+
+/// The words of one channel, as one of its two sides sees them.
+pub(crate) struct Claims {
+    words: NonNull<[AtomicU64; SLOTS]>,
+}
+
+// SAFETY: the mapping belongs to no thread, and what is in it is atomic.
+unsafe impl Send for Claims {}
+// SAFETY: as above.
+unsafe impl Sync for Claims {}
+
+/// What the parent finds of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Offered,
+    Begun,
+    Revoked,
+}
+
+impl Claims {
+    /// New words for a channel, and the descriptor by which its other side maps them.
+    pub(crate) fn create() -> io::Result<(Claims, OwnedFd)> {
+        let memory = memfd_create("executor-claims", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&memory, BYTES as u64)?;
+        // Sealed in size: whatever the other side does, the mapping stays backed by memory.
+        fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok((Claims::map(&memory)?, memory))
+    }
+
+    /// The other side's view.
+    pub(crate) fn map(memory: impl AsFd) -> io::Result<Claims> {
+        let length = rustix::fs::fstat(memory.as_fd())?.st_size;
+        if length != BYTES as i64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("claims have {length} bytes, not {BYTES}")));
+        }
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let start =
+            unsafe { mmap(ptr::null_mut(), BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, memory, 0)? };
+        let words = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the kernel mapped claims at zero"))?;
+        Ok(Claims { words })
+    }
+
+    fn word(&self, ticket: u64) -> &AtomicU64 {
+        // SAFETY: mapped from `map` until `drop`, page-aligned, of this very size, and sealed against
+        // shrinking. Zeroed or not, any bytes are valid atomics, and both processes only touch them
+        // atomically.
+        let words = unsafe { self.words.as_ref() };
+        &words[(ticket % SLOTS as u64) as usize]
+    }
+
+    /// The parent, before it sends the call.
+    pub(crate) fn offer(&self, ticket: u64) {
+        // ORDERING: Release is not needed for the call itself, which travels through the socket;
+        // Relaxed would do, since the worker reads the word only after it has read the frame.
+        self.word(ticket).store(pack(ticket, OFFERED), Ordering::Release);
+    }
+
+    /// The worker, before it makes the call. `false`: it was revoked.
+    pub(crate) fn begin(&self, ticket: u64) -> bool {
+        self.exchange(ticket, BEGUN)
+    }
+
+    /// The parent. `false`: the worker has begun. True again for a call that is already revoked.
+    pub(crate) fn revoke(&self, ticket: u64) -> bool {
+        self.exchange(ticket, REVOKED) || self.get(ticket) == Claim::Revoked
+    }
+
+    pub(crate) fn get(&self, ticket: u64) -> Claim {
+        // ORDERING: Acquire pairs with the exchange's release: after a death, what is read here is
+        // the last that the worker did.
+        match self.word(ticket).load(Ordering::Acquire) {
+            word if word == pack(ticket, OFFERED) => Claim::Offered,
+            word if word == pack(ticket, REVOKED) => Claim::Revoked,
+            _ => Claim::Begun, // or over long ago, and the word serves another call
+        }
+    }
+
+    fn exchange(&self, ticket: u64, state: u64) -> bool {
+        // ORDERING: the exchange itself decides who wins; AcqRel so that the loser's next read of
+        // the word sees the winner's value.
+        self.word(ticket)
+            .compare_exchange(pack(ticket, OFFERED), pack(ticket, state), Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+fn pack(ticket: u64, state: u64) -> u64 {
+    ticket << 2 | state
+}
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `map` made, of that size; no reference into it outlives `self`.
+        // An error would mean that it was never mapped; nothing can be done about it here.
+        let _ = unsafe { munmap(self.words.as_ptr().cast(), BYTES) };
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_call_is_begun_or_revoked_never_both() {
+        let (parent, memory) = Claims::create().unwrap();
+        let worker = Claims::map(&memory).unwrap();
+        let mut outcomes = [0, 0];
+        for ticket in 0..20_000 {
+            parent.offer(ticket);
+            assert_eq!(worker.get(ticket), Claim::Offered);
+            let (revoked, begun) = thread::scope(|scope| {
+                // A thread each is slow; every other round goes without, in both orders.
+                if ticket % 100 == 0 {
+                    let begun = scope.spawn(|| worker.begin(ticket));
+                    (parent.revoke(ticket), begun.join().unwrap())
+                } else if ticket % 2 == 0 {
+                    (parent.revoke(ticket), worker.begin(ticket))
+                } else {
+                    let begun = worker.begin(ticket);
+                    (parent.revoke(ticket), begun)
+                }
+            });
+            assert_ne!(begun, revoked, "ticket {ticket}");
+            outcomes[usize::from(begun)] += 1;
+        }
+        assert!(outcomes.iter().all(|count| *count > 0), "both were seen: {outcomes:?}");
+    }
+
+    #[test]
+    fn a_word_that_serves_a_later_call_is_not_mistaken() {
+        let (claims, _) = Claims::create().unwrap();
+        let (early, late) = (3, 3 + SLOTS as u64);
+        claims.offer(early);
+        assert!(claims.begin(early));
+        claims.offer(late);
+        assert!(!claims.revoke(early));
+        assert_eq!(claims.get(early), Claim::Begun);
+        assert_eq!(claims.get(late), Claim::Offered);
+        assert!(claims.revoke(late));
+        assert!(claims.revoke(late), "again");
+        assert!(!claims.begin(late));
+    }
+
+    #[test]
+    fn memory_of_another_size_is_refused() {
+        let memory = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, 8).unwrap();
+        assert!(Claims::map(&memory).is_err());
+    }
+}

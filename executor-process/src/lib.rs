@@ -1,0 +1,29 @@
+//! Where a task runs outside this process: wire, worker, supervision.
+//!
+//! | module | decides |
+//! |---|---|
+//! | `pool` | the handle: accepting tasks, shutdown |
+//! | `builder` | what can be chosen |
+//! | `supervisor` | the life of a worker process, as pure transitions |
+//! | `driver` | the one thread that feeds the supervisor with events and does what it says |
+//! | `wire` | what goes through a worker's channel |
+//! | `claims` | whether a call that lies in a channel has begun |
+//! | [`worker`] | the other side |
+//! | `os` | starting, ending and naming processes |
+//!
+//! This crate knows nothing of queues that are stolen from, or of how a future keeps its value.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("executor-process needs Linux: it rests on pidfd, memfd and /proc/self/exe");
+
+mod builder;
+mod claims;
+mod driver;
+mod os;
+mod pool;
+mod supervisor;
+mod wire;
+pub mod worker;
+
+pub use builder::ProcessPoolExecutorBuilder;
+pub use pool::ProcessPoolExecutor;

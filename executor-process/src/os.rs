@@ -1,0 +1,141 @@
+//! Starting, ending and naming processes.
+
+use executor_core::Exit;
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
+use std::{
+    env,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
+    },
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+};
+
+/// Tells a process that it is to be a worker, whose channel is its standard input. Taken out of the environment
+/// before any call is made, so that a worker's own children do not think that they are meant.
+pub(crate) const MARKER: &str = "CONCURRENT_FUTURES_WORKER";
+
+/// A process that was started, with this side's ends of what connects us.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    /// Becomes readable when the process has ended.
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) channel: UnixStream,
+    pub(crate) stderr: ChildStderr,
+}
+
+/// Starts this program again, as a worker.
+///
+/// `/proc/self/exe` is the running program also when its file was replaced or deleted. Everything that this process
+/// has open is closed in the worker, but for standard output and error: the standard library opens all else
+/// close-on-exec, and so do we.
+pub(crate) fn start_worker(name: &str) -> io::Result<Started> {
+    let (channel, theirs) = UnixStream::pair()?;
+    let mut child = Command::new("/proc/self/exe")
+        .arg0(env::args_os().next().unwrap_or_else(|| "executor-worker".into()))
+        .env(MARKER, name)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(Stdio::piped())
+        // Ctrl-C goes to the foreground group, and is for the parent to decide about.
+        .process_group(0)
+        .spawn()?;
+    let stderr = child.stderr.take().expect("it was asked for");
+    let connected = (|| {
+        channel.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&stderr, true)?;
+        Ok(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?)
+    })();
+    match connected {
+        Ok(pidfd) => Ok(Started { child, pidfd, channel, stderr }),
+        Err(error) => {
+            // Nothing may be left behind; the first error is the one to tell.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
+        }
+    }
+}
+
+/// Sends `bytes`, and a descriptor with the first of them.
+pub(crate) fn send_with_descriptor(channel: &UnixStream, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors = [descriptor];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for a descriptor in a message"));
+    }
+    let sent = sendmsg(channel.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
+}
+
+/// Sends as much as the channel takes now. Never raises SIGPIPE.
+pub(crate) fn send(channel: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match rustix::net::send(channel, bytes, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Asks a child to end. One that has ended cannot be met by mistake: its number is not given away before we have
+/// waited for it.
+pub(crate) fn terminate(child: &Child) {
+    // An error means that it has ended already.
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+}
+
+/// How a process ended, in words.
+pub(crate) fn exit_of(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(number)) => Exit::Signal { number, name: signal_name(number) },
+        (None, None) => Exit::Unknown,
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    const NAMES: [(i32, &str); 18] = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGILL, "SIGILL"),
+        (libc::SIGTRAP, "SIGTRAP"),
+        (libc::SIGABRT, "SIGABRT"),
+        (libc::SIGBUS, "SIGBUS"),
+        (libc::SIGFPE, "SIGFPE"),
+        (libc::SIGKILL, "SIGKILL"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGSEGV, "SIGSEGV"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGPIPE, "SIGPIPE"),
+        (libc::SIGALRM, "SIGALRM"),
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGXCPU, "SIGXCPU"),
+        (libc::SIGXFSZ, "SIGXFSZ"),
+        (libc::SIGSYS, "SIGSYS"),
+    ];
+    match NAMES.iter().find(|(known, _)| *known == number) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_have_names() {
+        assert_eq!(exit_of(ExitStatus::from_raw(3 << 8)), Exit::Code(3));
+        let killed = exit_of(ExitStatus::from_raw(libc::SIGKILL));
+        assert_eq!(killed.to_string(), "was ended by SIGKILL");
+        assert_eq!(exit_of(ExitStatus::from_raw(50)).to_string(), "was ended by signal 50");
+    }
+}

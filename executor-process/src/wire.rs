@@ -1,0 +1,350 @@
+//! What goes through a worker's channel: a Unix stream socket of its own, with whole frames in both directions.
+//!
+//! ```text
+//!  frame = kind: u32 │ zero: u32 │ ticket: u64 │ length: u64 │ body: length bytes        all little-endian
+//!
+//!  parent ► worker                               worker ► parent
+//!  Hello    version, build, parent's pid  (+ claims descriptor)
+//!                                                Hello     version, build
+//!                                                Unfit     why it cannot serve, as text
+//!  Context  ticket: its id; encoded value
+//!  Forget   ticket: its id
+//!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
+//!                                                Skipped   the call was revoked before it began
+//! ```
+//!
+//! `Hello` is the first frame of either side, and its layout stays for ever, so that two versions can at least tell
+//! each other that they differ. The end of the stream is the order to leave.
+
+use executor_core::{
+    Call,
+    context::ContextId,
+    portable::{Address, CallName},
+};
+use std::{
+    fmt,
+    io::{self, Read},
+    os::unix::net::UnixStream,
+};
+
+/// Of the frames below. To be raised with any change to them.
+pub(crate) const VERSION: u64 = 1;
+
+const HEADER_BYTES: usize = 24;
+const NAME_BYTES: usize = 40;
+
+/// Bodies up to this size are read together with their neighbours, larger ones straight into a buffer of their own.
+pub(crate) const SMALL_BYTES: usize = 64 << 10;
+
+/// What a stalled peer's neighbours wait for at most, in one go.
+const READ_AT_ONCE_BYTES: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    Hello = 1,
+    Unfit = 2,
+    Context = 3,
+    Forget = 4,
+    Call = 5,
+    Reply = 6,
+    Skipped = 7,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::Hello, Kind::Unfit, Kind::Context, Kind::Forget, Kind::Call, Kind::Reply, Kind::Skipped];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) ticket: u64,
+    pub(crate) length: u64,
+}
+
+/// A frame that was read whole.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    pub(crate) ticket: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Bytes that are no frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WireError {
+    Kind(u32),
+    Length(u64),
+    Body(Kind, usize),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WireError::Kind(number) => write!(f, "a frame of unknown kind {number}"),
+            WireError::Length(length) => write!(f, "a frame of {length} bytes, for which there is no memory"),
+            WireError::Body(kind, length) => write!(f, "a frame {kind:?} of {length} bytes, which is no such frame"),
+        }
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl From<WireError> for io::Error {
+    fn from(error: WireError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+impl Header {
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.kind as u32).to_le_bytes());
+        out.extend_from_slice(&0_u32.to_le_bytes());
+        out.extend_from_slice(&self.ticket.to_le_bytes());
+        out.extend_from_slice(&self.length.to_le_bytes());
+    }
+
+    fn get(bytes: &[u8; HEADER_BYTES]) -> Result<Header, WireError> {
+        let mut fields = Fields(bytes);
+        let number = fields.u64() as u32;
+        let kind = Kind::ALL.into_iter().find(|kind| *kind as u32 == number).ok_or(WireError::Kind(number))?;
+        Ok(Header { kind, ticket: fields.u64(), length: fields.u64() })
+    }
+}
+
+/// Appends a frame with a short body.
+pub(crate) fn put_frame(kind: Kind, ticket: u64, body: &[u8], out: &mut Vec<u8>) {
+    Header { kind, ticket, length: body.len() as u64 }.put(out);
+    out.extend_from_slice(body);
+}
+
+/// Appends a frame whose body `fill` appends.
+pub(crate) fn put_frame_with(kind: Kind, ticket: u64, out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    Header { kind, ticket, length: 0 }.put(out);
+    fill(out);
+    let length = (out.len() - start - HEADER_BYTES) as u64;
+    out[start + HEADER_BYTES - 8..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Appends a call's frame up to its arguments, which the caller sends after it.
+pub(crate) fn put_call_head(ticket: u64, call: &Call, out: &mut Vec<u8>) {
+    Header { kind: Kind::Call, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
+    let CallName { descriptor, function } = call.name;
+    for word in [descriptor.module, descriptor.offset, function.module, function.offset] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    let context = call.context.as_ref().map_or(NO_CONTEXT, |context| context.id.0);
+    out.extend_from_slice(&context.to_le_bytes());
+}
+
+/// Contexts are numbered from 1.
+const NO_CONTEXT: u64 = 0;
+
+/// The parts of a call's body.
+pub(crate) fn get_call(body: &[u8]) -> Result<(CallName, Option<ContextId>, &[u8]), WireError> {
+    let Some((head, args)) = body.split_at_checked(NAME_BYTES) else {
+        return Err(WireError::Body(Kind::Call, body.len()));
+    };
+    let mut fields = Fields(head);
+    let mut address = || Address { module: fields.u64(), offset: fields.u64() };
+    let name = CallName { descriptor: address(), function: address() };
+    let context = Some(fields.u64()).filter(|id| *id != NO_CONTEXT).map(ContextId);
+    Ok((name, context, args))
+}
+
+/// What each side says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u64,
+    pub(crate) build: u64,
+    pub(crate) pid: u64,
+}
+
+/// Bytes of a `Hello` frame, header included.
+pub(crate) const HELLO_BYTES: usize = HEADER_BYTES + 24;
+
+impl Hello {
+    pub(crate) fn of_this_process() -> Hello {
+        Hello { version: VERSION, build: executor_core::portable::build_identity(), pid: u64::from(std::process::id()) }
+    }
+
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        let body = [self.version, self.build, self.pid].map(u64::to_le_bytes).concat();
+        put_frame(Kind::Hello, 0, &body, out);
+    }
+
+    pub(crate) fn get(body: &[u8]) -> Result<Hello, WireError> {
+        if body.len() != HELLO_BYTES - HEADER_BYTES {
+            return Err(WireError::Body(Kind::Hello, body.len()));
+        }
+        let mut fields = Fields(body);
+        Ok(Hello { version: fields.u64(), build: fields.u64(), pid: fields.u64() })
+    }
+
+    /// Whether a peer can serve this process: if not, why.
+    pub(crate) fn accepts(self, peer: Hello) -> Result<(), String> {
+        if peer.version != self.version {
+            return Err(format!("it speaks version {} of the channel, not {}", peer.version, self.version));
+        }
+        if peer.build != self.build {
+            return Err(format!("it is build {:016x} of the program, not {:016x}", peer.build, self.build));
+        }
+        Ok(())
+    }
+}
+
+/// Reads numbers from the front of a slice that is known to be long enough.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn u64(&mut self) -> u64 {
+        let (number, rest) = self.0.split_first_chunk::<8>().expect("the caller checked the length");
+        self.0 = rest;
+        u64::from_le_bytes(*number)
+    }
+}
+
+/// Cuts a stream into frames.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    /// Bytes that were read and not yet cut; those before `cut` are done with.
+    buffer: Vec<u8>,
+    cut: usize,
+    /// A frame whose large body is being read into its own buffer.
+    large: Option<(Header, Vec<u8>)>,
+}
+
+impl FrameReader {
+    /// Reads what is there, or waits for some if the stream blocks. Returns how many bytes: 0 is the end.
+    pub(crate) fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
+        if let Some((header, body)) = &mut self.large {
+            let left = header.length - body.len() as u64;
+            if left > 0 {
+                // Appends what it gets, also before an error such as "would block".
+                let before = body.len();
+                let result = stream.take(left.min(READ_AT_ONCE_BYTES)).read_to_end(body);
+                return match body.len() - before {
+                    0 => result,
+                    got => Ok(got),
+                };
+            }
+        }
+        self.buffer.drain(..self.cut);
+        self.cut = 0;
+        let before = self.buffer.len();
+        self.buffer.resize(before + SMALL_BYTES, 0);
+        let mut stream = stream;
+        let result = stream.read(&mut self.buffer[before..]);
+        self.buffer.truncate(before + result.as_ref().map_or(0, |got| *got));
+        result
+    }
+
+    /// The next whole frame of what was read.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        if let Some((header, body)) = self.large.take() {
+            if (body.len() as u64) < header.length {
+                self.large = Some((header, body));
+                return Ok(None);
+            }
+            return Ok(Some(Frame { kind: header.kind, ticket: header.ticket, body }));
+        }
+        let unread = &self.buffer[self.cut..];
+        let Some((header, rest)) = unread.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let header = Header::get(header)?;
+        let length = usize::try_from(header.length).map_err(|_| WireError::Length(header.length))?;
+        if let Some(body) = rest.get(..length) {
+            let body = body.to_vec();
+            self.cut += HEADER_BYTES + length;
+            return Ok(Some(Frame { kind: header.kind, ticket: header.ticket, body }));
+        }
+        if length > SMALL_BYTES {
+            let mut body = Vec::new();
+            body.try_reserve_exact(length).map_err(|_| WireError::Length(header.length))?;
+            body.extend_from_slice(rest);
+            self.cut = self.buffer.len();
+            self.large = Some((header, body));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, thread};
+
+    fn frames_of(bytes: &[u8], pieces: impl Iterator<Item = usize> + Send) -> Result<Vec<Frame>, WireError> {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let mut reader = FrameReader::default();
+        let mut frames = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut rest = bytes;
+                for piece in pieces {
+                    let (now, later) = rest.split_at(piece.min(rest.len()));
+                    // An error is the reader's refusal: it has hung up.
+                    if ours.write_all(now).is_err() {
+                        return;
+                    }
+                    rest = later;
+                }
+                let _ = ours.write_all(rest);
+            });
+            let theirs = theirs;
+            loop {
+                while let Some(frame) = reader.next()? {
+                    frames.push(frame);
+                }
+                if reader.fill(&theirs).unwrap() == 0 {
+                    return Ok(());
+                }
+            }
+        })?;
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_they_are_cut() {
+        let bodies = [vec![], vec![1], vec![2; SMALL_BYTES], vec![3; 5 * SMALL_BYTES + 7], vec![4; 10]];
+        let mut bytes = Vec::new();
+        for (ticket, body) in bodies.iter().enumerate() {
+            put_frame(Kind::Reply, ticket as u64, body, &mut bytes);
+        }
+        for piece in [1, 7, HEADER_BYTES, 1000, SMALL_BYTES + 1, bytes.len()] {
+            let pieces = bytes.len().div_ceil(piece).min(5_000);
+            let frames = frames_of(&bytes, std::iter::repeat_n(piece, pieces)).unwrap();
+            assert_eq!(frames.len(), bodies.len(), "pieces of {piece}");
+            for (ticket, (frame, body)) in frames.iter().zip(&bodies).enumerate() {
+                assert_eq!((frame.kind, frame.ticket), (Kind::Reply, ticket as u64));
+                assert!(frame.body == *body, "body {ticket}, pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_an_error() {
+        let mut bytes = Vec::new();
+        put_frame(Kind::Reply, 0, b"x", &mut bytes);
+        bytes[0] = 99;
+        assert_eq!(frames_of(&bytes, std::iter::empty()).unwrap_err(), WireError::Kind(99));
+
+        let mut bytes = Vec::new();
+        Header { kind: Kind::Reply, ticket: 0, length: u64::MAX }.put(&mut bytes);
+        assert_eq!(frames_of(&bytes, std::iter::empty()).unwrap_err(), WireError::Length(u64::MAX));
+
+        assert_eq!(get_call(&[0; NAME_BYTES - 1]).unwrap_err(), WireError::Body(Kind::Call, NAME_BYTES - 1));
+        assert_eq!(Hello::get(&[0; 3]).unwrap_err(), WireError::Body(Kind::Hello, 3));
+    }
+
+    #[test]
+    fn another_version_or_build_is_told_apart() {
+        let own = Hello::of_this_process();
+        assert_eq!(own.accepts(own), Ok(()));
+        let old = Hello { version: VERSION + 1, ..own };
+        assert!(own.accepts(old).unwrap_err().contains("version"));
+        let other = Hello { build: own.build ^ 1, ..own };
+        assert!(own.accepts(other).unwrap_err().contains("build"));
+    }
+}

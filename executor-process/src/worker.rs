@@ -1,0 +1,178 @@
+//! The other side: a process that was started to be a worker.
+//!
+//! With the feature `constructor`, which is on by default, this happens by itself before `main`: the linker runs a
+//! function of this module at the start of every program that uses the pool, and it notices the worker's
+//! environment. So nothing is asked of `main`, of tests, benches or examples. Without the feature, `main`
+//! begins with [`run_if_worker`].
+//!
+//! Before `main`, three things are not as they are in it: the standard library has not yet set up its message for a
+//! stack overflow (a worker then just dies of SIGSEGV), the main thread has no name, and other libraries' own constructors
+//! may or may not have run.
+
+#![expect(unsafe_code, reason = "code before main, and two calls that must come before any other thread")]
+
+use executor_core::{
+    context::{ContextId, ContextStore},
+    portable::{self, Incoming},
+};
+use rustix::{
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    process::{Pid, Signal, getppid, set_parent_process_death_signal},
+};
+use std::{
+    env, fs,
+    io::{self, IoSliceMut, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process,
+};
+
+use crate::{
+    claims::Claims,
+    os::{self, MARKER},
+    wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
+};
+
+/// The exit code of a worker that cannot serve; it says why on standard error.
+const UNFIT: i32 = 70;
+
+/// Replies larger than this do not keep their buffer.
+const KEPT_BYTES: usize = 1 << 20;
+
+#[cfg(feature = "constructor")]
+#[used]
+// SAFETY: the dynamic loader, or the C runtime of a static program, calls each entry of this section once, as a C
+// function, before `main`. `enter_before_main` is one, takes no arguments (what it is passed is ignored by the
+// calling convention), and aborts rather than unwinds.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = enter_before_main;
+
+#[cfg(feature = "constructor")]
+extern "C" fn enter_before_main() {
+    run_if_worker();
+}
+
+/// Keeps [`BEFORE_MAIN`] in every program that makes a pool: a linker leaves out object files to which nothing
+/// refers.
+pub(crate) fn keep_entry() {
+    #[cfg(feature = "constructor")]
+    std::hint::black_box(&BEFORE_MAIN);
+}
+
+/// Whether this process was started as a worker and has not become one.
+pub(crate) fn is_stray_worker() -> bool {
+    env::var_os(MARKER).is_some()
+}
+
+/// Serves as a worker, and never returns, if this process was started to be one; otherwise returns at once.
+///
+/// Needed only without the feature `constructor`: then it must come first in `main`, before any thread is started.
+pub fn run_if_worker() {
+    let Some(name) = env::var_os(MARKER) else { return };
+    // SAFETY: no other thread exists: this runs before `main`, or first in it, as documented.
+    unsafe { env::remove_var(MARKER) };
+    // As the standard library does for `main`: writing to a closed pipe is an error, not a death.
+    // SAFETY: sets a disposition of the system's; no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    match serve(&name.to_string_lossy()) {
+        Ok(()) => process::exit(0),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "concurrent-futures: this process cannot be a worker: {error}");
+            process::exit(UNFIT)
+        }
+    }
+}
+
+fn serve(name: &str) -> io::Result<()> {
+    // Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process,
+    // which is the pool's driver and outlives its workers.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_name(&std::ffi::CString::new(name).unwrap_or_default())?;
+    let channel = take_channel()?;
+    let (parent, claims) = greeting(&channel)?;
+    if getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get() as u64) != Some(parent.pid) {
+        return Ok(()); // it ended before it could be watched
+    }
+    let own = Hello::of_this_process();
+    let mut out = Vec::new();
+    match own.accepts(parent) {
+        Ok(()) => own.put(&mut out),
+        Err(why) => put_frame(Kind::Unfit, 0, why.as_bytes(), &mut out),
+    }
+    send_all(&channel, &out)?;
+    answer_calls(&channel, &Claims::map(claims)?)
+}
+
+/// Moves the channel away from standard input, which calls then find empty.
+fn take_channel() -> io::Result<UnixStream> {
+    let stdin = io::stdin();
+    if rustix::net::sockopt::socket_type(&stdin).is_err() {
+        let why = format!("{MARKER} is set, but standard input is not a channel; unset it to run the program");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let channel = rustix::io::fcntl_dupfd_cloexec(&stdin, 3)?;
+    rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
+    Ok(UnixStream::from(channel))
+}
+
+/// The parent's first frame, and the descriptor that comes with it.
+fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
+    let mut bytes = [0; HELLO_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::WAITALL | RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(channel.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
+    let claims = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let no_greeting = || io::Error::new(io::ErrorKind::InvalidData, "what it was sent first is no greeting");
+    if received.bytes != HELLO_BYTES {
+        return Err(no_greeting());
+    }
+    let hello = Hello::get(&bytes[HELLO_BYTES - 24..])?;
+    Ok((hello, claims.ok_or_else(no_greeting)?))
+}
+
+fn answer_calls(channel: &UnixStream, claims: &Claims) -> io::Result<()> {
+    let mut reader = FrameReader::default();
+    let mut contexts = ContextStore::default();
+    let mut out = Vec::new();
+    loop {
+        let Some(frame) = reader.next()? else {
+            if reader.fill(channel)? == 0 {
+                return Ok(());
+            }
+            continue;
+        };
+        match frame.kind {
+            Kind::Call if claims.begin(frame.ticket) => {
+                let (name, context, args) = get_call(&frame.body)?;
+                put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| {
+                    portable::answer(Incoming { name, context, args }, &mut contexts, out);
+                });
+            }
+            Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
+            Kind::Context => contexts.insert(ContextId(frame.ticket), frame.body),
+            Kind::Forget => contexts.forget(ContextId(frame.ticket)),
+            kind @ (Kind::Hello | Kind::Unfit | Kind::Reply | Kind::Skipped) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
+            }
+        }
+        // At once, rather than with the next reply: the next call may take for ever.
+        send_all(channel, &out)?;
+        out.clear();
+        out.shrink_to(KEPT_BYTES);
+    }
+}
+
+fn send_all(channel: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = os::send(channel, bytes)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
