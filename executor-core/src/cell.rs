@@ -120,6 +120,17 @@ pub struct Lease {
     pub ticket: u64,
 }
 
+/// What became of a request to cancel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cancel {
+    /// This request cancelled the task.
+    Now,
+    /// An earlier one had.
+    Before,
+    /// It has begun, or is done.
+    Refused,
+}
+
 /// Callbacks that are due, and the publication after them.
 ///
 /// A backend that must not run user code where a task ended hands this to a thread that may.
@@ -389,15 +400,15 @@ impl<W: Work> Cell<W> {
         }
     }
 
-    fn cancel_if_not_begun(self: &Arc<Self>) -> bool {
+    fn cancel_if_not_begun(self: &Arc<Self>) -> Cancel {
         let mut shared = self.shared.lock();
         self.learn(&mut shared, |lease| !lease.channel.revoke(lease.ticket));
         if shared.state.after(Event::Cancel).is_none() {
-            return shared.state == State::Cancelled;
+            return if shared.state == State::Cancelled { Cancel::Before } else { Cancel::Refused };
         }
         // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
         drop(self.end(shared, Event::Cancel, Slot::Ready(Err(self.error(Failure::Cancelled)))));
-        true
+        Cancel::Now
     }
 
     /// Asks the channel, if the task lies in one, whether the call has begun.
@@ -479,7 +490,7 @@ impl<W: Work> Runnable for Cell<W> {
     }
 
     fn cancel(self: Arc<Self>) -> bool {
-        self.cancel_if_not_begun()
+        self.cancel_if_not_begun() == Cancel::Now
     }
 }
 
@@ -495,11 +506,11 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn cancel(self: Arc<Self>) -> bool {
-        self.cancel_if_not_begun()
+        self.cancel_if_not_begun() != Cancel::Refused
     }
 
     fn kill(self: Arc<Self>) -> bool {
-        if self.cancel_if_not_begun() {
+        if self.cancel_if_not_begun() != Cancel::Refused {
             return true;
         }
         let lease = self.shared.lock().lease.clone();

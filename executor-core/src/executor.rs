@@ -20,7 +20,8 @@ use crate::{
 /// compiles for all; what only threads can do has names of its own on `ThreadPoolExecutor`.
 ///
 /// `&E`, `Box<E>` and `Arc<E>` are executors too, so a backend can be chosen at run time as a
-/// `Box<dyn Executor>`.
+/// `Box<dyn Executor>`. (Generic methods cannot be called on a bare `dyn Executor`: where `pool` is a
+/// `&dyn Executor`, write `(&pool).submit(..)`.)
 ///
 /// # Order
 /// Calls begin in the order of their submission, as far as several workers allow; with one worker, exactly.
@@ -70,7 +71,9 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        submit(self, function, args, Location::caller())
+        let (task, future) = Task::new(Single { function: Plain(function), args }, Location::caller());
+        self.execute(task);
+        future
     }
 
     /// Submits `function(&context, args)`. A worker process receives the context once, however many calls use it.
@@ -84,7 +87,10 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        submit_with(self, context, function, args, Location::caller())
+        let function = Bound { function, context: context.clone() };
+        let (task, future) = Task::new(Single { function, args }, Location::caller());
+        self.execute(task);
+        future
     }
 
     /// Calls `function` on every item, in parallel. Results come in the order of the items.
@@ -125,71 +131,6 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        Map::new(self, Bound { function, context: context.clone() }, items.into_iter(), Location::caller())
-    }
-}
-
-fn submit<A: Value, R: Value>(
-    executor: &dyn Executor,
-    function: fn(A) -> R,
-    args: A,
-    site: &'static Location<'static>,
-) -> Future<R> {
-    let (task, future) = Task::new(Single { function: Plain(function), args }, site);
-    executor.execute(task);
-    future
-}
-
-fn submit_with<C: SharedValue, A: Value, R: Value>(
-    executor: &dyn Executor,
-    context: &Context<C>,
-    function: fn(&C, A) -> R,
-    args: A,
-    site: &'static Location<'static>,
-) -> Future<R> {
-    let function = Bound { function, context: context.clone() };
-    let (task, future) = Task::new(Single { function, args }, site);
-    executor.execute(task);
-    future
-}
-
-/// The provided methods for `&dyn Executor`, on which a trait's generic methods cannot be called.
-impl dyn Executor + '_ {
-    /// See [`Executor::submit`].
-    #[track_caller]
-    pub fn submit<A: Value, R: Value>(&self, function: fn(A) -> R, args: A) -> Future<R> {
-        submit(self, function, args, Location::caller())
-    }
-
-    /// See [`Executor::submit_with`].
-    #[track_caller]
-    pub fn submit_with<C: SharedValue, A: Value, R: Value>(
-        &self,
-        context: &Context<C>,
-        function: fn(&C, A) -> R,
-        args: A,
-    ) -> Future<R> {
-        submit_with(self, context, function, args, Location::caller())
-    }
-
-    /// See [`Executor::map`].
-    #[track_caller]
-    pub fn map<A: Value, R: Value, I: IntoIterator<Item = A>>(
-        &self,
-        function: fn(A) -> R,
-        items: I,
-    ) -> Map<'_, I::IntoIter, R> {
-        Map::new(self, Plain(function), items.into_iter(), Location::caller())
-    }
-
-    /// See [`Executor::map_with`].
-    #[track_caller]
-    pub fn map_with<C: SharedValue, A: Value, R: Value, I: IntoIterator<Item = A>>(
-        &self,
-        context: &Context<C>,
-        function: fn(&C, A) -> R,
-        items: I,
-    ) -> Map<'_, I::IntoIter, R> {
         Map::new(self, Bound { function, context: context.clone() }, items.into_iter(), Location::caller())
     }
 }

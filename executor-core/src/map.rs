@@ -148,8 +148,8 @@ where
         self
     }
 
-    /// Pulls at most `items` items ahead: at first that many, then one for each result that is taken.
-    /// Results that nobody has taken count as well.
+    /// Pulls at most `items` items ahead, in whole chunks: at first that many, then one for each result that is
+    /// taken. Results that nobody has taken count as well.
     ///
     /// # Panics
     /// If `items` is zero.
@@ -178,40 +178,40 @@ where
     }
 
     fn fill_window(&mut self) {
-        let window = self.buffer.map_or(WINDOW, NonZeroUsize::get);
-        let chunks = match self.buffer {
-            Some(_) => usize::MAX,
-            None => self.workers.saturating_mul(CHUNKS_PER_WORKER),
-        };
+        let chunks = if self.buffer.is_some() { usize::MAX } else { self.workers.saturating_mul(CHUNKS_PER_WORKER) };
         let window = match (self.buffer, self.chunk_size) {
+            (Some(items), _) => items.get(),
             // A chunk size is a wish for whole chunks; the default window makes room for them.
-            (None, Some(size)) => window.max(size.get().saturating_mul(self.workers + 1)),
-            _ => window,
+            (None, Some(size)) => WINDOW.max(size.get().saturating_mul(self.workers + 1)),
+            (None, None) => WINDOW,
         };
-        while self.outstanding < window && self.in_flight.len() < chunks {
+        while self.in_flight.len() < chunks {
             let Some(items) = &mut self.items else { return };
-            let room = window - self.outstanding;
             let size = match self.chunk_size {
                 Some(size) => size.get(),
                 None => {
                     let share = match items.size_hint() {
-                        (_, Some(left)) => left.div_ceil(self.workers.saturating_mul(2)).max(1),
+                        (_, Some(left)) => left.div_ceil(self.workers.saturating_mul(2)),
                         (_, None) => usize::MAX,
                     };
-                    let of_window = (window / self.workers.saturating_mul(CHUNKS_PER_WORKER)).max(1);
-                    self.pace.chunk().min(share).min(of_window)
+                    let of_window = window / self.workers.saturating_mul(CHUNKS_PER_WORKER);
+                    self.pace.chunk().min(share).min(of_window).max(1)
                 }
             }
-            .min(room);
-            let chunk: Vec<_> = items.take(size).collect();
-            if chunk.len() < size {
-                self.items = None;
-            }
-            if chunk.is_empty() {
+            .min(window);
+            // Whole chunks only: one made of the place that a single result left would undo the chunking.
+            if self.outstanding + size > window {
                 return;
             }
-            self.outstanding += chunk.len();
+            let chunk: Vec<_> = items.take(size).collect();
             let count = chunk.len();
+            if count < size {
+                self.items = None;
+            }
+            if count == 0 {
+                return;
+            }
+            self.outstanding += count;
             let future = (self.submit)(chunk);
             self.in_flight.push(Chunk { future, items: count }, self.order);
         }

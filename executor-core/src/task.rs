@@ -77,7 +77,7 @@ impl Task {
         self.0.release().fail(failure)
     }
 
-    /// Cancels the task if it has not begun.
+    /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.
     pub fn cancel(mut self) -> bool {
         self.0.release().cancel()
     }
@@ -119,7 +119,7 @@ impl Parcel {
         self.handle.release().fail(failure)
     }
 
-    /// Cancels the task if it has not begun.
+    /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.
     pub fn cancel(mut self) -> bool {
         self.handle.release().cancel()
     }

@@ -7,7 +7,7 @@
 //! # Who gets a task
 //! A worker whose channel is empty, the first such one; otherwise the one with the shortest channel, up to [`DEPTH`], so that
 //! a worker never waits for its next call. A worker that runs out while another's channel still holds calls that have not
-//! begun is given half of those.
+//! begun is given half of those, the oldest, so that calls begin in the order of their submission as far as possible.
 //!
 //! # What becomes of a dead worker's tasks
 //! First what it answered before it died is taken from its channel. Of the rest, at most one has begun, says its
@@ -137,7 +137,12 @@ impl Driver {
                 let taken = self.lanes[lane].take_back(usize::MAX);
                 self.requeue(taken);
             }
-            self.shared.tell(|inbox| inbox.recalls_done = asked);
+            self.shared.tell(|inbox| {
+                // Out of reach of `assign`, which would put them into channels again.
+                let pending = std::mem::take(&mut inbox.queue);
+                inbox.recalled.extend(pending);
+                inbox.recalls_done = asked;
+            });
         }
     }
 
@@ -602,10 +607,10 @@ impl Lane {
         true
     }
 
-    /// Takes back up to `count` calls that have not begun, the last ones, in their order.
+    /// Takes back up to `count` calls that have not begun, the oldest of them, in their order.
     fn take_back(&mut self, count: usize) -> Vec<Parcel> {
         let mut taken = Vec::new();
-        for call in self.in_flight.iter_mut().rev() {
+        for call in &mut self.in_flight {
             if taken.len() == count {
                 break;
             }
@@ -613,7 +618,6 @@ impl Lane {
                 taken.extend(call.parcel.take());
             }
         }
-        taken.reverse();
         taken
     }
 

@@ -80,6 +80,8 @@ pub(crate) struct Inbox {
     /// How often the driver was asked to take back what has not begun, and how often it did.
     pub(crate) recalls_asked: u64,
     pub(crate) recalls_done: u64,
+    /// What it took back, for those who asked.
+    pub(crate) recalled: Vec<Parcel>,
     /// Tasks that were accepted and have no outcome.
     pub(crate) unfinished: usize,
     pub(crate) pids: Vec<u32>,
@@ -293,7 +295,7 @@ impl Shared {
             inbox.recalls_asked
         });
         self.wait_until(None, |inbox| inbox.recalls_done >= asked || inbox.driver_is_over);
-        let pending = mem::take(&mut self.inbox().queue);
+        let pending = mem::take(&mut self.inbox().recalled);
         let count = pending.len();
         let cancelled = pending.into_iter().filter_map(|parcel| parcel.cancel().then_some(())).count();
         self.order(|inbox| inbox.unfinished -= count);

@@ -260,8 +260,12 @@ impl Shared {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
     }
 
-    pub(crate) fn sleep(&self) {
-        self.sleep.sleep(|| !self.queue.is_empty() || self.is_closed());
+    pub(crate) fn sleep(&self, spare: bool) {
+        self.sleep.sleep(|| !self.queue.is_empty() || self.is_closed() || spare && self.has_surplus());
+    }
+
+    fn has_surplus(&self) -> bool {
+        self.active.load(Ordering::SeqCst) > self.max_workers.get()
     }
 
     fn start_thread_if_needed(self: &Arc<Self>) {
@@ -314,14 +318,20 @@ impl Shared {
     }
 
     pub(crate) fn worker_is_back(&self) {
-        self.active.fetch_add(1, Ordering::SeqCst);
+        let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
+        if active > self.max_workers.get() {
+            self.sleep.wake_all(); // a spare among the sleepers is to leave
+        }
     }
 
     /// Whether this thread, a spare, is to end because the workers for which it stood in are back.
     pub(crate) fn spare_may_leave(&self) -> bool {
-        let crew = self.crew.lock();
-        if self.active.load(Ordering::SeqCst) <= self.max_workers.get() {
+        if !self.has_surplus() {
             return false;
+        }
+        let crew = self.crew.lock();
+        if !self.has_surplus() {
+            return false; // another one has left
         }
         self.leave(crew);
         if !self.queue.is_empty() {

@@ -2,10 +2,12 @@
 //!
 //! All tasks enter one queue, the *injector*, in the order of their submission, also those that tasks
 //! submit. A worker takes a batch from its front into a queue of its own and works through that in
-//! order, so one lock-free operation on the shared queue serves many tasks. A worker that finds the injector empty
-//! steals from the front of another's queue: a task is never stuck behind a long one in somebody's batch.
+//! order, so one lock-free operation on the shared queue serves many tasks. A worker whose own queue is empty first
+//! steals from the front of another's: what is there is older than the injector's front, and is never stuck
+//! behind a long task in somebody's batch.
 //!
-//! With one worker, tasks therefore begin exactly in the order of their submission.
+//! So tasks begin in the order of their submission: exactly with one worker, and with several but for a batch that is
+//! just being moved.
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use executor_core::{Task, sync::Mutex};
@@ -47,15 +49,15 @@ impl Queue {
         match local {
             Some(Local(local)) => local
                 .pop()
-                .or_else(|| retry(|| self.injector.steal_batch_and_pop(local)))
-                .or_else(|| self.steal_from_workers()),
+                .or_else(|| self.steal_from_workers())
+                .or_else(|| retry(|| self.injector.steal_batch_and_pop(local))),
             None => self.steal(),
         }
     }
 
     /// Takes the oldest task that is to be had, without keeping others.
     pub(crate) fn steal(&self) -> Option<Task> {
-        retry(|| self.injector.steal()).or_else(|| self.steal_from_workers())
+        self.steal_from_workers().or_else(|| retry(|| self.injector.steal()))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

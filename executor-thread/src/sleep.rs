@@ -68,6 +68,14 @@ impl Sleep {
         true
     }
 
+    /// Lets everybody who sleeps now look around.
+    pub(crate) fn wake_all(&self) {
+        let mut permits = self.permits.lock();
+        *permits = (*permits).max(self.sleepers.load(Ordering::SeqCst));
+        // WAKES: all sleepers; as above.
+        self.granted.notify_all();
+    }
+
     /// Lets everybody go, now and later.
     pub(crate) fn open(&self) {
         *self.permits.lock() = OPEN;

@@ -26,7 +26,7 @@ pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>) {
         } else if pool.may_end() {
             return;
         } else {
-            pool.sleep();
+            pool.sleep(spare);
         }
     }
 }

@@ -1,0 +1,49 @@
+//! Python's `concurrent.futures` for Rust: calls that run in parallel, with a handle on each.
+//!
+//! ```
+//! use concurrent_futures::{Executor, ProcessPoolExecutor, as_completed}; // or ThreadPoolExecutor
+//!
+//! fn cube(x: u64) -> u64 {
+//!     x.pow(3)
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let pool = ProcessPoolExecutor::new(4)?; // the one type to change
+//!     println!("{}", pool.submit(cube, 3).result()?);
+//!     let squares: Vec<u64> = pool.map(|x| x * x, 0..20).collect::<Result<_, _>>()?;
+//!     println!("{squares:?}");
+//!     for future in as_completed((1..=4).map(|x| pool.submit(cube, x))) {
+//!         println!("{}", future.result()?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! One trait, [`Executor`], with `submit`, `map` and `shutdown`; behind it a work-stealing [`ThreadPoolExecutor`] and a
+//! supervised [`ProcessPoolExecutor`]. Callers swap them by changing one type, or choose at run time with a
+//! `Box<dyn Executor>`. Nothing is registered, `main` stays as it is, and closures work too, as long as they capture
+//! nothing: what a call needs is its argument.
+//!
+//! - A call's handle is a [`Future`]: [`result`](Future::result), `.await`, [`cancel`](Future::cancel),
+//!   [`add_done_callback`](Future::add_done_callback).
+//! - Many of them: [`Executor::map`], [`wait()`], [`as_completed`].
+//! - Whatever goes wrong is a [`TaskError`] of that one call.
+//! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
+//!   [`ThreadPoolExecutor::join`].
+
+pub use executor_core::{
+    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, Context, Executor, Exit,
+    FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future, Map, Panic, ReturnWhen, SharedValue, Shutdown, ShutdownReport,
+    TaskError, TaskId, Timeout, Value, WaitError, Waited, WorkerLost, as_completed, wait, wait_timeout,
+};
+pub use executor_process::{ProcessPoolExecutor, ProcessPoolExecutorBuilder, worker};
+pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
+
+/// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
+pub mod backend {
+    pub use executor_core::{Task, blocking, cell, context, initializer, portable, task};
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

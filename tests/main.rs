@@ -1,0 +1,10 @@
+//! What holds for every backend (`conformance`), what ordering means (`ordering`), what a dying process may cost
+//! (`faults`), what only threads can do (`threads`), and the rules of the house (`tidy`).
+
+mod conformance;
+mod faults;
+mod ordering;
+mod suite;
+mod support;
+mod threads;
+mod tidy;

@@ -1,0 +1,222 @@
+use crate::support::{Backend, Gate, Log, append, eventually, pass};
+use concurrent_futures::{Executor, WaitError};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+/// FUT-01, FUT-08, FUT-12, FUT-13.
+pub(crate) fn a_future_tells_where_its_call_is<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let waiting = pool.submit(|x: u32| x, 5);
+    assert_eq!((running.done(), running.running(), running.cancelled()), (false, true, false));
+    assert_eq!((waiting.done(), waiting.running(), waiting.cancelled()), (false, false, false));
+    assert!(format!("{running:?}").ends_with(", running)"), "{running:?}");
+    assert!(running.id() < waiting.id());
+    gate.open();
+    waiting.wait();
+    assert_eq!((waiting.done(), waiting.running(), waiting.cancelled()), (true, false, false));
+    assert_eq!(format!("{waiting:?}"), format!("Future<u32>({}, done)", waiting.id()), "not the value");
+}
+
+/// RES-02, RES-03, RES-05, RES-08.
+pub(crate) fn a_wait_can_end_before_the_call<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let future = pool.submit(pass, gate.key());
+    assert!(!future.wait_timeout(Duration::ZERO));
+    let error = future.result_timeout(Duration::from_millis(5)).unwrap_err();
+    assert!(error.is_timeout());
+    let WaitError::Timeout(future) = error else { unreachable!("it is a timeout") };
+    assert!(!future.cancelled() && !future.done());
+    gate.open();
+    assert!(future.wait_timeout(Duration::MAX));
+    future.result_timeout(Duration::ZERO).unwrap();
+    let failed = pool.submit(|()| -> () { panic!("timed out") }, ());
+    failed.wait();
+    let error = failed.result_timeout(Duration::ZERO).unwrap_err();
+    assert!(matches!(&error, WaitError::Task(error) if error.is_panic()), "{error}");
+}
+
+/// RES-01, RES-06, FUT-10.
+pub(crate) fn looking_leaves_the_value<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let blocked = pool.submit(pass, gate.key());
+    let future = pool.submit(|n: usize| "x".repeat(n), 3);
+    assert!(future.peek().is_none());
+    gate.open();
+    assert!(future.exception().is_none(), "it waits, and there is none");
+    assert_eq!(future.peek().unwrap().unwrap(), "xxx");
+    assert_eq!(future.peek().unwrap().unwrap(), "xxx");
+    assert_eq!(future.result().unwrap(), "xxx");
+    blocked.result().unwrap();
+    let failed = pool.submit(|()| -> u8 { panic!("no") }, ());
+    assert_eq!(failed.exception().unwrap().panic_message(), Some("no"));
+    assert!(failed.peek().unwrap().is_err());
+    assert!(failed.result().is_err());
+}
+
+/// FUT-14.
+pub(crate) fn futures_are_keys<B: Backend>() {
+    let pool = B::pool(2);
+    let names: HashMap<_, _> = ["a", "bb", "ccc"]
+        .map(|word| (pool.submit(|word: String| word.len(), word.into()), word))
+        .into_iter()
+        .collect();
+    let mut seen = 0;
+    for future in concurrent_futures::as_completed(names.keys()) {
+        assert_eq!(*future.peek().unwrap().unwrap(), names[future].len());
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+    let (one, other) = (pool.submit(|x: u8| x, 1), pool.submit(|x: u8| x, 1));
+    assert!(one == one && one != other);
+}
+
+/// RES-09, RES-13, RES-11: the panic is one call's outcome, and the worker lives on.
+pub(crate) fn a_panic_is_told_and_contained<B: Backend>() {
+    let pool = B::pool(1);
+    let before = pool.submit(|()| std::process::id(), ()).result().unwrap();
+    let line = line!() + 1;
+    let future = pool.submit(|x: u32| if x > 1 { panic!("boom {x}") } else { x }, 5);
+    let error = future.result().unwrap_err();
+    assert!(error.is_panic() && !error.is_worker_lost());
+    assert_eq!(error.panic_message(), Some("boom 5"));
+    let location = error.panic_location().unwrap();
+    assert!(location.starts_with(&format!("{}:{line}:", file!())), "{location}");
+    assert_eq!(error.clone().to_string(), error.to_string());
+    assert_eq!(pool.submit(|()| std::process::id(), ()).result().unwrap(), before, "the same worker");
+    let odd = pool.submit(|()| -> () { std::panic::panic_any(7_u8) }, ()).result().unwrap_err();
+    assert_eq!(odd.panic_message(), Some("a value that is no text"));
+}
+
+/// FUT-16.
+pub(crate) fn a_dropped_future_does_not_cancel<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    for x in 0..3 {
+        drop(pool.submit(|(log, x): (String, u8)| append(&log, &x.to_string()), (log.path(), x)));
+    }
+    eventually("three lines", || log.lines().len() == 3);
+}
+
+/// AIO-01: in a runtime of one thread that sleeps between polls, so that only the waker can end the wait.
+pub(crate) fn it_can_be_awaited<B: Backend>() {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    fn block_on<T>(future: impl Future<Output = T>) -> (T, usize) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        let mut polls = 1;
+        loop {
+            match future.as_mut().poll(&mut context) {
+                Poll::Ready(output) => return (output, polls),
+                Poll::Pending => thread::park(),
+            }
+            polls += 1;
+        }
+    }
+    let pool = B::pool(2);
+    let (sum, _) = block_on(async {
+        let one = pool.submit(|x: u32| x + 1, 1);
+        let two = pool.submit(|x: u32| x + 1, 2);
+        one.await.unwrap() + two.await.unwrap()
+    });
+    assert_eq!(sum, 5);
+    let gate = Gate::new();
+    let future = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    thread::scope(|scope| {
+        scope.spawn(|| gate.open());
+        block_on(future).0.unwrap();
+    });
+    let (failed, _) = block_on(pool.submit(|()| -> () { panic!("awaited") }, ()));
+    assert_eq!(failed.unwrap_err().panic_message(), Some("awaited"));
+    let done = pool.submit(|x: u8| x, 1);
+    done.wait();
+    let (value, polls) = block_on(done);
+    assert_eq!((value.unwrap(), polls), (1, 1));
+}
+
+/// Refuses to be encoded when it is odd.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OnlyEven(pub(crate) u32);
+
+impl Serialize for OnlyEven {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 2 == 1 {
+            return Err(ser::Error::custom("odd"));
+        }
+        assert!(self.0 != 100, "one hundred panics");
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OnlyEven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer).map(OnlyEven)
+    }
+}
+
+/// PP-01, PP-02, PP-03, PP-04, SHD-13. Where nothing is encoded, nothing fails: the outcome is the value.
+pub(crate) fn values_that_do_not_encode_fail_alone<B: Backend>() {
+    let pool = B::pool(2);
+    let travels = pool.submit(|()| std::process::id(), ()).result().unwrap() != std::process::id();
+    let arguments: Vec<_> = (0..50).map(|x| pool.submit(|x: OnlyEven| x.0, OnlyEven(x))).collect();
+    for (x, future) in (0..50).zip(arguments) {
+        match future.result() {
+            Ok(value) => assert!(value == x && (x % 2 == 0 || !travels)),
+            Err(error) => assert!(error.is_codec() && travels && x % 2 == 1, "{x}: {error}"),
+        }
+    }
+    for x in [1, 2, 100] {
+        match pool.submit(OnlyEven, x).result() {
+            Ok(value) => assert!(value == OnlyEven(x) && (x == 2 || !travels)),
+            Err(error) if x == 100 => assert_eq!(error.panic_message(), Some("one hundred panics")),
+            Err(error) => assert!(error.is_codec() && error.to_string().contains("OnlyEven"), "{error}"),
+        }
+    }
+}
+
+/// Refuses to be decoded when it is odd.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct DecodesEven(u32);
+
+impl<'de> Deserialize<'de> for DecodesEven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            100 => panic!("one hundred panics"),
+            even if even % 2 == 0 => Ok(DecodesEven(even)),
+            _ => Err(de::Error::custom("odd")),
+        }
+    }
+}
+
+/// PP-05, PP-06, RES-16: in the worker or here, one future fails and the pool goes on.
+pub(crate) fn values_that_do_not_decode_fail_alone<B: Backend>() {
+    let pool = B::pool(1);
+    let travels = pool.submit(|()| std::process::id(), ()).result().unwrap() != std::process::id();
+    let check = |x: u32, outcome: Result<u32, concurrent_futures::TaskError>| match outcome {
+        Ok(value) => assert!(value == x && (x == 2 || !travels)),
+        Err(error) if x == 100 => assert_eq!(error.panic_message(), Some("one hundred panics")),
+        Err(error) => assert!(travels && error.is_codec() && error.to_string().contains("DecodesEven"), "{error}"),
+    };
+    for x in [1, 2, 100, 2] {
+        check(x, pool.submit(|x: DecodesEven| x.0, DecodesEven(x)).result());
+        check(x, pool.submit(DecodesEven, x).result().map(|value| value.0));
+    }
+}

@@ -1,0 +1,212 @@
+use super::future::OnlyEven;
+use crate::support::{Backend, Gate, Key, Log, append, pass};
+use concurrent_futures::{Executor, Shutdown};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+fn values(pool: &impl Executor, count: u64) -> Vec<u64> {
+    pool.map(|x: u64| x * x, 0..count).collect::<Result<_, _>>().unwrap()
+}
+
+/// MAP-01, MAP-02, MAP-07.
+pub(crate) fn results_come_in_order<B: Backend>() {
+    let pool = B::pool(3);
+    assert_eq!(values(&pool, 3000), (0..3000).map(|x| x * x).collect::<Vec<_>>());
+    assert_eq!(values(&pool, 0), []);
+    let zipped: Vec<u32> =
+        pool.map(|(a, b)| a + b, [1, 2, 3].into_iter().zip([10, 20])).collect::<Result<_, _>>().unwrap();
+    assert_eq!(zipped, [11, 22], "the shortest input ends it");
+    let mut map = pool.map(|x: u8| x, [1]);
+    assert_eq!(map.next().unwrap().unwrap(), 1);
+    assert!(map.next().is_none() && map.next().is_none(), "it stays at its end");
+}
+
+/// MAP-04, MAP-05, POOL-14: at first the buffer, then one for each that is taken.
+pub(crate) fn endless_input_is_pulled_within_the_buffer<B: Backend>() {
+    let pool = B::pool(2);
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let endless = || {
+        let pulled = Arc::clone(&pulled);
+        (0_u64..).inspect(move |_| {
+            pulled.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    for (buffer, chunk) in [(1, 1), (5, 1), (5, 3), (64, 7)] {
+        pulled.store(0, Ordering::SeqCst);
+        let mut map = pool.map(|x: u64| x + 1, endless()).buffer(buffer).chunk_size(chunk).start();
+        assert_eq!(pulled.load(Ordering::SeqCst), buffer / chunk * chunk, "whole chunks");
+        for taken in 1..=200 {
+            assert_eq!(map.next().unwrap().unwrap(), taken);
+            let ahead = pulled.load(Ordering::SeqCst) - taken as usize;
+            assert!(ahead <= buffer, "{ahead} ahead with a buffer of {buffer}");
+        }
+    }
+    pulled.store(0, Ordering::SeqCst);
+    let first: Vec<_> = pool.map(|x: u64| x, endless()).take(3).map(|x| x.unwrap()).collect();
+    assert_eq!(first, [0, 1, 2]);
+    assert!(pulled.load(Ordering::SeqCst) < 2000, "bounded also by default");
+}
+
+/// MAP-11, MAP-12, P35.
+pub(crate) fn a_failed_item_costs_only_itself<B: Backend>() {
+    let pool = B::pool(2);
+    let outcomes: Vec<_> = pool.map(|x: u32| 12 / x, [3, 0, 4, 0, 6]).collect();
+    let told: Vec<_> =
+        outcomes.iter().map(|outcome| outcome.as_ref().map_err(|error| error.panic_message().unwrap())).collect();
+    let zero = Err("attempt to divide by zero");
+    assert_eq!(told, [Ok(&4), zero, Ok(&3), zero, Ok(&2)]);
+}
+
+/// MAP-20, MAP-21.
+pub(crate) fn chunks_do_not_change_results<B: Backend>() {
+    let pool = B::pool(2);
+    for chunk in [1, 6, 40, 50] {
+        let squares: Vec<u32> = pool.map(|x: u32| x * x, 0..40).chunk_size(chunk).collect::<Result<_, _>>().unwrap();
+        assert_eq!(squares, (0..40).map(|x| x * x).collect::<Vec<_>>(), "chunks of {chunk}");
+    }
+    let zero_chunk = panic::catch_unwind(AssertUnwindSafe(|| drop(pool.map(|x: u32| x, 0..1).chunk_size(0))));
+    let zero_buffer = panic::catch_unwind(AssertUnwindSafe(|| drop(pool.map(|x: u32| x, 0..1).buffer(0))));
+    for refused in [zero_chunk.unwrap_err(), zero_buffer.unwrap_err()] {
+        let said = refused.downcast_ref::<String>().map(String::as_str).or(refused.downcast_ref::<&str>().copied());
+        assert!(said.unwrap().contains("not zero"), "{said:?}");
+    }
+}
+
+/// MAP-13, MAP-14, POOL-09.
+pub(crate) fn a_chunk_loses_no_neighbour_of_a_failed_item<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let inputs = (0..9).map(|x| (log.path(), x));
+    let call = |(log, x): (String, u32)| {
+        append(&log, &x.to_string());
+        assert!(x % 3 != 1, "no {x}");
+        x
+    };
+    let outcomes: Vec<_> = pool.map(call, inputs).chunk_size(3).map(|outcome| outcome.ok()).collect();
+    assert_eq!(outcomes, (0..9).map(|x| (x % 3 != 1).then_some(x)).collect::<Vec<_>>());
+    assert_eq!(log.lines().len(), 9, "every item was run");
+}
+
+/// MAP-15, MAP-16, MAP-17, RES-08.
+pub(crate) fn the_limit_counts_from_the_call<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let inputs = [gate.key(), gate.key(), gate.key()].map(|key| (key, log.path()));
+    let call = |(key, log): (Key, String)| {
+        pass(key);
+        append(&log, "done");
+    };
+    for unordered in [false, true] {
+        let mut map = pool.map(call, inputs.clone()).chunk_size(1).timeout(Duration::from_millis(50));
+        if unordered {
+            map = map.unordered();
+        }
+        let mut map = map.start();
+        gate.await_arrivals(1);
+        thread::sleep(Duration::from_millis(60));
+        let began = Instant::now();
+        let error = map.next().unwrap().unwrap_err();
+        assert!(began.elapsed() < Duration::from_millis(50), "another 50 ms were not granted");
+        assert!(error.is_map_timeout() && !error.is_cancelled(), "{error}");
+        assert!(map.next().is_none() && map.next().is_none());
+    }
+    gate.open();
+    pool.submit(|()| (), ()).result().unwrap();
+    assert_eq!(log.lines().len(), 1, "what had not begun was cancelled");
+    let own: Vec<_> = pool.map(|()| -> () { panic!("TimeoutError") }, [()]).collect();
+    assert!(!own[0].as_ref().unwrap_err().is_map_timeout(), "the call's own error is another");
+}
+
+/// MAP-18.
+pub(crate) fn dropping_cancels_what_has_not_begun<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let map = pool.map(pass, [gate.key(), gate.key(), gate.key()]).chunk_size(1).start();
+    gate.await_arrivals(1);
+    drop(map);
+    gate.open();
+    pool.submit(|()| (), ()).result().unwrap();
+    assert_eq!(gate.arrived(), 1);
+}
+
+/// MAP-26, POOL-13.
+pub(crate) fn unordered_yields_what_is_there<B: Backend>() {
+    let pool = B::pool(2);
+    let gate = Gate::new();
+    let call = |(key, x): (Option<_>, u32)| {
+        if let Some(key) = key {
+            pass(key);
+        }
+        x
+    };
+    let inputs = (0..10).map(|x| ((x == 0).then(|| gate.key()), x));
+    let mut map = pool.map(call, inputs).chunk_size(1).unordered();
+    let mut seen: Vec<_> = map.by_ref().take(9).map(|x| x.unwrap()).collect();
+    assert!(!seen.contains(&0), "it did not wait for the slow one");
+    gate.open();
+    seen.extend(map.map(|x| x.unwrap()));
+    assert_eq!(seen.pop(), Some(0));
+    seen.sort_unstable();
+    assert_eq!(seen, (1..10).collect::<Vec<_>>());
+}
+
+/// MAP-03.
+pub(crate) fn starting_submits_before_the_first_result<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let call = |log: String| append(&log, "run");
+    let lazy = pool.map(call, [log.path(), log.path()]);
+    drop(lazy);
+    let started = pool.map(call, [log.path(), log.path()]).start();
+    pool.submit(|()| (), ()).result().unwrap();
+    assert_eq!(log.lines().len(), 2, "one map was started, the other never");
+    assert_eq!(started.count(), 2);
+}
+
+/// MAP-23, DL-08.
+pub(crate) fn a_panicking_input_panics_here<B: Backend>() {
+    let pool = B::pool(1);
+    for bad in [0, 5, 19] {
+        let inputs = (0..20).inspect(|x| assert!(*x != bad, "input {bad}"));
+        let mut map = pool.map(|x: i32| x, inputs).chunk_size(1).buffer(1);
+        let mut given = 0;
+        let told = panic::catch_unwind(AssertUnwindSafe(|| {
+            while let Some(x) = map.next() {
+                assert_eq!(x.unwrap(), given);
+                given += 1;
+            }
+        }));
+        assert_eq!(told.unwrap_err().downcast_ref::<String>().unwrap(), &format!("input {bad}"));
+        assert!(given == bad || given == bad - 1, "the results before it were given: {given} of {bad}");
+    }
+    assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
+}
+
+/// DL-09, PP-02: in chunks too, each item fails or succeeds alone.
+pub(crate) fn items_that_do_not_encode_fail_alone<B: Backend>() {
+    let pool = B::pool(1);
+    let travels = pool.submit(|()| std::process::id(), ()).result().unwrap() != std::process::id();
+    for chunk in [1, 4] {
+        let outcomes: Vec<_> = pool.map(OnlyEven, 0..8).chunk_size(chunk).collect::<Vec<Result<OnlyEven, _>>>();
+        for (x, outcome) in outcomes.into_iter().enumerate() {
+            assert_eq!(outcome.is_err(), travels && x % 2 == 1, "{x} in chunks of {chunk}: {outcome:?}");
+        }
+    }
+}
+
+/// MAP-22.
+pub(crate) fn a_map_on_a_closed_pool_fails<B: Backend>() {
+    let pool = B::pool(1);
+    pool.shutdown(Shutdown::wait());
+    let outcomes: Vec<_> = pool.map(|x: u8| x, [1, 2]).collect();
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap_err().is_shutdown()));
+    assert_eq!(outcomes.len(), 2);
+}

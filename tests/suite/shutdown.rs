@@ -1,0 +1,157 @@
+use crate::support::{Backend, Gate, Log, append, eventually, pass};
+use concurrent_futures::{ALL_COMPLETED, Executor, Shutdown, as_completed, wait};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// SHD-01.
+pub(crate) fn waiting_finishes_everything<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(2);
+    let futures: Vec<_> = (0..50).map(|_| pool.submit(|log: String| append(&log, "ran"), log.path())).collect();
+    let report = pool.shutdown(Shutdown::wait());
+    assert!(report.finished() && report.cancelled == 0, "{report:?}");
+    assert!(futures.iter().all(|future| future.done()));
+    assert_eq!(log.lines().len(), 50);
+}
+
+/// SHD-02.
+pub(crate) fn not_waiting_returns_at_once_and_the_rest_is_done<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let first = pool.submit(pass, gate.key());
+    let second = pool.submit(|x: u8| x, 2);
+    gate.await_arrivals(1);
+    let report = pool.shutdown(Shutdown::no_wait());
+    assert_eq!(report.unfinished, 2);
+    drop(pool); // nor does dropping it wait any more
+    assert!(!first.done());
+    gate.open();
+    first.result().unwrap();
+    assert_eq!(second.result().unwrap(), 2);
+}
+
+/// SHD-03, SHD-04, CAN-07, CAN-09: nothing stays pending, and every wait ends.
+pub(crate) fn cancelling_completes_every_future<B: Backend>() {
+    for how in [Shutdown::wait(), Shutdown::no_wait()] {
+        let pool = B::pool(1);
+        let gate = Gate::new();
+        let running = pool.submit(pass, gate.key());
+        gate.await_arrivals(1);
+        let pending: Vec<_> = (0..30).map(|x| pool.submit(|x: u32| x, x)).collect();
+        assert!(pending[7].cancel());
+        thread::scope(|scope| {
+            let shutdown = scope.spawn(|| pool.shutdown(how.cancel_pending()));
+            assert_eq!(wait(&pending, ALL_COMPLETED).done.len(), 30);
+            assert_eq!(as_completed(&pending).count(), 30);
+            assert!(pending.iter().all(|future| future.cancelled()));
+            assert!(!running.done());
+            gate.open();
+            assert_eq!(shutdown.join().unwrap().cancelled, 29);
+        });
+        running.result().unwrap();
+    }
+}
+
+/// SHD-21.
+pub(crate) fn a_limit_ends_the_wait<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let future = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let report = pool.shutdown(Shutdown::wait().at_most(Duration::from_millis(20)));
+    assert!(!report.finished() && report.unfinished == 1, "{report:?}");
+    gate.open();
+    assert!(pool.shutdown(Shutdown::wait().at_most(Duration::MAX)).finished());
+    assert!(future.done());
+}
+
+/// SHD-05, SHD-06: a later wait does wait.
+pub(crate) fn again_with_another_choice_waits<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    pool.submit(pass, gate.key()).add_done_callback({
+        let log = log.path();
+        move |_| append(&log, "done")
+    });
+    gate.await_arrivals(1);
+    pool.shutdown(Shutdown::no_wait());
+    pool.shutdown(Shutdown::no_wait());
+    assert!(log.lines().is_empty());
+    thread::scope(|scope| {
+        scope.spawn(|| gate.open());
+        assert!(pool.shutdown(Shutdown::wait()).finished());
+        assert_eq!(log.lines().len(), 1);
+    });
+    assert!(pool.shutdown(Shutdown::wait()).finished());
+}
+
+/// SHD-07, SHD-09.
+pub(crate) fn dropping_waits<B: Backend>() {
+    let log = Log::new();
+    {
+        let pool = B::pool(2);
+        for _ in 0..20 {
+            drop(pool.submit(|log: String| append(&log, "ran"), log.path()));
+        }
+    }
+    assert_eq!(log.lines().len(), 20);
+}
+
+/// SHD-08: an error in the scope does not wait for the backlog.
+pub(crate) fn dropping_in_a_panic_cancels<B: Backend>() {
+    let gate = Arc::new(Gate::new());
+    let mut pending = Vec::new();
+    let told = panic::catch_unwind(AssertUnwindSafe(|| {
+        let pool = B::pool(1);
+        drop(pool.submit(pass, gate.key()));
+        gate.await_arrivals(1);
+        pending.extend((0..5).map(|_| pool.submit(pass, gate.key())));
+        let opens = Arc::clone(&gate);
+        // The last to be cancelled; until then nothing can finish.
+        pending[4].add_done_callback(move |_| opens.open());
+        panic!("in the scope");
+    }));
+    assert!(told.is_err());
+    assert!(pending.iter().all(|future| future.cancelled()));
+    assert_eq!(gate.arrived(), 1);
+}
+
+/// DL-12, SHD-11, SHD-12: each submit in a race with a shutdown is either run or refused.
+pub(crate) fn submits_during_shutdown_are_run_or_refused<B: Backend>() {
+    for round in 0..10 {
+        let log = Log::new();
+        let pool: Arc<dyn Executor> = Arc::from(B::pool(2));
+        let futures: Vec<_> = thread::scope(|scope| {
+            let submitters: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        (0..30).map(|_| pool.submit(|log: String| append(&log, "ran"), log.path())).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_micros(200 * round) {
+                thread::yield_now();
+            }
+            pool.shutdown(Shutdown::wait());
+            submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()).collect()
+        });
+        let ran = futures
+            .into_iter()
+            .filter(|future| match future.exception() {
+                None => true,
+                Some(error) => {
+                    assert!(error.is_shutdown(), "{error}");
+                    false
+                }
+            })
+            .count();
+        eventually("the log", || log.lines().len() >= ran);
+        assert_eq!(log.lines().len(), ran);
+    }
+}

@@ -1,0 +1,170 @@
+//! Means by which a test and its tasks meet, in whatever process a task runs: files in a directory of the test's own.
+//! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
+
+use concurrent_futures::{BuildError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// After this, whatever is awaited is taken never to come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A kind of executor to which the suite is bound.
+pub(crate) trait Backend {
+    /// A pool of this kind.
+    fn pool(workers: usize) -> Box<dyn Executor>;
+
+    /// A pool of this kind whose workers each append a line to the log before their first task.
+    fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor>;
+
+    /// What a pool of this kind says to that many workers.
+    fn refusal(workers: usize) -> Option<BuildError>;
+}
+
+pub(crate) struct Threads;
+pub(crate) struct Processes;
+
+impl Backend for Threads {
+    fn pool(workers: usize) -> Box<dyn Executor> {
+        Box::new(ThreadPoolExecutor::new(workers).unwrap())
+    }
+
+    fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor> {
+        let builder = ThreadPoolExecutor::builder().max_workers(workers);
+        Box::new(builder.initializer(function, args).build().unwrap())
+    }
+
+    fn refusal(workers: usize) -> Option<BuildError> {
+        ThreadPoolExecutor::new(workers).err()
+    }
+}
+
+impl Backend for Processes {
+    fn pool(workers: usize) -> Box<dyn Executor> {
+        Box::new(ProcessPoolExecutor::new(workers).unwrap())
+    }
+
+    fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor> {
+        let builder = ProcessPoolExecutor::builder().max_workers(workers);
+        Box::new(builder.initializer(function, args).build().unwrap())
+    }
+
+    fn refusal(workers: usize) -> Option<BuildError> {
+        ProcessPoolExecutor::new(workers).err()
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < DEADLINE, "never came: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A directory that is removed with its value.
+pub(crate) struct Place(PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("concurrent-futures-{}-{number}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What is left behind in the temporary directory hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Lines that tasks append, in the order in which they do.
+pub(crate) struct Log(Place);
+
+impl Log {
+    pub(crate) fn new() -> Log {
+        Log(Place::new())
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.0.path("log")
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.path()).map(|text| text.lines().map(str::to_owned).collect()).unwrap_or_default()
+    }
+}
+
+/// Appends a line to a log. One write, so that lines of several processes do not mix.
+pub(crate) fn append(log: &str, line: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Keeps tasks from going on until the test opens it. Dropping opens it, so that a failed test ends.
+pub(crate) struct Gate {
+    place: Place,
+    log: Log,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Gate {
+        Gate { place: Place::new(), log: Log::new() }
+    }
+
+    /// What a task needs to [`pass`].
+    pub(crate) fn key(&self) -> Key {
+        (self.place.path("open"), self.log.path())
+    }
+
+    pub(crate) fn open(&self) {
+        File::create(self.place.path("open")).unwrap();
+    }
+
+    /// How many tasks have come to the gate.
+    pub(crate) fn arrived(&self) -> usize {
+        self.log.lines().len()
+    }
+
+    #[track_caller]
+    pub(crate) fn await_arrivals(&self, count: usize) {
+        eventually("tasks at the gate", || self.arrived() >= count);
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.open();
+    }
+}
+
+pub(crate) type Key = (String, String);
+
+/// A task: notes that it has come to the gate, and waits until it is open.
+pub(crate) fn pass((open, log): Key) {
+    append(&log, "here");
+    let began = Instant::now();
+    while !Path::new(&open).exists() {
+        // A gate that is gone with its test is as good as open.
+        if began.elapsed() > DEADLINE || !Path::new(&open).parent().is_some_and(Path::exists) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

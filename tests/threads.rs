@@ -1,0 +1,388 @@
+//! What only threads can do.
+
+use crate::support::{DEADLINE, Gate, eventually, pass};
+use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor, as_completed, wait};
+use std::{
+    collections::HashSet,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+fn pool(workers: usize) -> Arc<ThreadPoolExecutor> {
+    Arc::new(ThreadPoolExecutor::new(workers).unwrap())
+}
+
+/// Counts how many of its kind were dropped.
+#[derive(Clone)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new() -> (Counted, Arc<AtomicUsize>) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        (Counted(Arc::clone(&drops)), drops)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn closures_bring_what_they_captured() {
+    let pool = pool(2);
+    let words = vec!["one".to_owned(), "two".to_owned()];
+    let line = line!() + 1;
+    let future = pool.spawn(move || words.concat());
+    assert_eq!(future.submitted_at().line(), line);
+    assert_eq!(future.result().unwrap(), "onetwo");
+    assert!(pool.spawn(|| -> () { panic!("spawned") }).result().unwrap_err().is_panic());
+}
+
+/// SUB-04: also what a task submits goes behind what is queued.
+#[test]
+fn nested_submits_go_to_the_end_of_the_queue() {
+    let pool = pool(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Arc::clone(&order);
+        move || order.lock().unwrap().push(name)
+    };
+    let (ready, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let first = pool.spawn({
+        let (ready, go, inner, nested) = (Arc::clone(&ready), Arc::clone(&go), Arc::clone(&pool), note("nested"));
+        move || {
+            ready.wait();
+            go.wait();
+            drop(inner.spawn(nested));
+        }
+    });
+    ready.wait();
+    let futures = ["0", "1", "2"].map(|name| pool.spawn(note(name)));
+    go.wait();
+    first.result().unwrap();
+    futures.into_iter().for_each(|future| future.result().unwrap());
+    eventually("four notes", || order.lock().unwrap().len() == 4);
+    assert_eq!(*order.lock().unwrap(), ["0", "1", "2", "nested"]);
+}
+
+/// NEST-01, P21: to any depth on one worker.
+#[test]
+fn waiting_inside_is_safe_to_any_depth() {
+    fn descend(pool: Arc<ThreadPoolExecutor>, depth: usize) -> usize {
+        if depth == 0 {
+            return 0;
+        }
+        let inner = Arc::clone(&pool);
+        pool.spawn(move || descend(inner, depth - 1)).result().unwrap() + 1
+    }
+    let pool = pool(1);
+    let inner = Arc::clone(&pool);
+    assert_eq!(pool.spawn(move || descend(inner, 1000)).result().unwrap(), 1000);
+    eventually("the spare threads are gone", || pool.worker_count() == 1);
+}
+
+#[test]
+fn all_kinds_of_waits_inside_are_safe() {
+    let pool = pool(1);
+    let inner = Arc::clone(&pool);
+    let total = pool.spawn(move || {
+        let spawn = |x: u32| inner.spawn(move || x);
+        let waited = wait([spawn(1), spawn(2)], concurrent_futures::ALL_COMPLETED);
+        let first: u32 = waited.done.into_iter().map(|future| future.result().unwrap()).sum();
+        let each: u32 = as_completed([spawn(4), spawn(8)]).map(|future| future.result().unwrap()).sum();
+        let mapped: u32 = inner.map(|x: u32| x, [16, 32]).map(|x| x.unwrap()).sum();
+        let unordered: u32 = inner.map(|x: u32| x, [64, 128]).unordered().map(|x| x.unwrap()).sum();
+        let timed = spawn(256).result_timeout(DEADLINE).unwrap();
+        let scoped = inner.scope(|scope| scope.spawn(|| 512).result().unwrap());
+        first + each + mapped + unordered + timed + scoped
+    });
+    assert_eq!(total.result().unwrap(), 1023);
+}
+
+/// NEST-03, P22: a waiter never runs an unrelated task, which could want the lock that it holds.
+#[test]
+fn waiting_with_a_lock_held_runs_nothing_unrelated() {
+    let pool = pool(2);
+    let lock = Arc::new(Mutex::new(()));
+    for _ in 0..200 {
+        let (inner, held) = (Arc::clone(&pool), Arc::clone(&lock));
+        let holder = pool.spawn(move || {
+            let _held = held.lock().unwrap();
+            let related = inner.spawn(thread::yield_now);
+            related.result().unwrap();
+        });
+        let wanting: Vec<_> = (0..4)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                pool.spawn(move || drop(lock.lock().unwrap()))
+            })
+            .collect();
+        // On the same thread it would be a deadlock with itself.
+        assert!(holder.wait_timeout(DEADLINE), "the holder waits for a lock that it holds");
+        wanting.iter().for_each(|future| assert!(future.wait_timeout(DEADLINE)));
+    }
+}
+
+/// A worker that waits for what runs elsewhere leaves its place to a spare.
+#[test]
+fn a_blocked_worker_is_stood_in_for() {
+    let pool = pool(2);
+    let (gate, tell) = (Gate::new(), mpsc::channel());
+    let slow = Arc::new(pool.submit(pass, gate.key()));
+    gate.await_arrivals(1);
+    let awaited = Arc::clone(&slow);
+    let waiter = pool.spawn(move || awaited.wait());
+    // One worker runs `slow`, the other waits for it: without a spare, this would not begin.
+    let send = tell.0.clone();
+    let third = pool.spawn(move || send.send(()).unwrap());
+    tell.1.recv_timeout(DEADLINE).unwrap();
+    third.result().unwrap();
+    gate.open();
+    waiter.result().unwrap();
+    let alive: HashSet<_> = (0..100)
+        .map(|_| pool.spawn(|| thread::current().name().map(str::to_owned)))
+        .map(|future| future.result().unwrap())
+        .collect();
+    eventually("two threads", || pool.worker_count() == 2);
+    assert!(alive.len() <= 3, "{alive:?}");
+}
+
+/// WRK-05, WRK-07, WRK-08.
+#[test]
+fn threads_start_as_they_are_needed() {
+    let pool = pool(3);
+    assert_eq!(pool.worker_count(), 0);
+    for _ in 0..50 {
+        pool.spawn(|| ()).result().unwrap();
+        assert_eq!(pool.worker_count(), 1, "an idle worker is used again");
+    }
+    let gate = Gate::new();
+    let futures: Vec<_> = (0..45).map(|_| pool.submit(pass, gate.key())).collect();
+    gate.await_arrivals(3);
+    assert_eq!(pool.worker_count(), 3);
+    gate.open();
+    futures.into_iter().for_each(|future| future.result().unwrap());
+    assert_eq!(pool.worker_count(), 3);
+}
+
+/// WRK-09.
+#[test]
+fn threads_have_names() {
+    let named = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("resize").build().unwrap();
+    let name = |()| thread::current().name().unwrap().to_owned();
+    assert_eq!(named.submit(name, ()).result().unwrap(), "resize-0");
+    let names = [pool(1), pool(1)].map(|pool| pool.submit(name, ()).result().unwrap());
+    assert!(names[0] != names[1] && names.iter().all(|name| name.starts_with("executor-")), "{names:?}");
+}
+
+/// A task is never stuck behind a long one in somebody's batch.
+#[test]
+fn a_batch_behind_a_long_task_is_stolen() {
+    let pool = pool(2);
+    let (gate, long) = (Gate::new(), Gate::new());
+    // Both workers are held, so that all that follows is queued when they go on, and taken in batches.
+    let holders = [pool.submit(pass, gate.key()), pool.submit(pass, gate.key())];
+    gate.await_arrivals(2);
+    let slow = pool.submit(pass, long.key());
+    let quick: Vec<_> = (0..60).map(|_| pool.spawn(|| ())).collect();
+    gate.open();
+    quick.iter().for_each(|future| assert!(future.wait_timeout(DEADLINE), "stuck"));
+    assert!(!slow.done());
+    long.open();
+    slow.result().unwrap();
+    holders.into_iter().for_each(|future| future.result().unwrap());
+}
+
+/// FUT-17, MAP-25: arguments before the outcome is seen, results with their last handle.
+#[test]
+fn captures_and_results_are_dropped_promptly() {
+    let pool = pool(1);
+    let (capture, drops) = Counted::new();
+    let future = pool.spawn(move || drop(capture));
+    future.result().unwrap();
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+
+    let (capture, drops) = Counted::new();
+    let future = pool.spawn(move || {
+        let _used = &capture;
+        panic!("with a capture")
+    });
+    assert!(future.result().map(|()| ()).is_err());
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    let (capture, drops) = Counted::new();
+    let cancelled = pool.spawn(move || capture);
+    assert!(cancelled.cancel());
+    assert_eq!(drops.load(Ordering::SeqCst), 1, "cancelled: never run, dropped at once");
+    let (result, drops) = Counted::new();
+    let unread = pool.spawn(move || result);
+    gate.open();
+    blocker.result().unwrap();
+    unread.wait();
+    assert_eq!(drops.load(Ordering::SeqCst), 0);
+    drop(unread);
+    eventually("the unread result is dropped", || drops.load(Ordering::SeqCst) == 1);
+}
+
+/// A result whose `Drop` panics, on a worker or here, hurts nobody else.
+#[test]
+fn a_panic_in_a_drop_is_contained() {
+    struct DropsBadly;
+    impl Drop for DropsBadly {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let pool = pool(1);
+    drop(pool.spawn(|| DropsBadly));
+    let capture = DropsBadly;
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    let cancelled = pool.spawn(move || drop(capture));
+    assert!(cancelled.cancel());
+    gate.open();
+    blocker.result().unwrap();
+    assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
+}
+
+#[test]
+fn a_scope_lends_what_lives_outside() {
+    let pool = pool(2);
+    let mut counts = [0_u32; 8];
+    let total = AtomicUsize::new(0);
+    let sum = pool.scope(|scope| {
+        for (index, count) in counts.iter_mut().enumerate() {
+            let total = &total;
+            drop(scope.spawn(move || {
+                *count = index as u32;
+                total.fetch_add(index, Ordering::SeqCst);
+                // A call of the scope may spawn another one.
+                drop(scope.spawn(move || total.fetch_add(100, Ordering::SeqCst)));
+            }));
+        }
+        let text = scope.spawn(|| total.load(Ordering::SeqCst).to_string());
+        assert!(!text.result().unwrap().is_empty());
+        7
+    });
+    assert_eq!((sum, total.into_inner()), (7, 28 + 800));
+    assert_eq!(counts, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+/// Whatever happens, nothing that borrows is left when a scope returns.
+#[test]
+fn a_scope_ends_with_all_its_calls() {
+    let pool = pool(2);
+    let over = AtomicUsize::new(0);
+    let slow = |_: ()| {
+        thread::sleep(Duration::from_millis(5)); // widens the race
+        over.fetch_add(1, Ordering::SeqCst);
+    };
+    let body_panics = panic::catch_unwind(AssertUnwindSafe(|| {
+        pool.scope(|scope| {
+            drop([scope.spawn(|| slow(())), scope.spawn(|| slow(()))]);
+            panic!("the body");
+        })
+    }));
+    assert_eq!(*body_panics.unwrap_err().downcast_ref::<&str>().unwrap(), "the body");
+    assert_eq!(over.load(Ordering::SeqCst), 2);
+
+    let unasked = panic::catch_unwind(AssertUnwindSafe(|| {
+        pool.scope(|scope| drop([scope.spawn(|| slow(())), scope.spawn(|| panic!("a call"))]))
+    }));
+    assert!(unasked.unwrap_err().downcast_ref::<String>().unwrap().contains("a call"));
+    assert_eq!(over.load(Ordering::SeqCst), 3);
+
+    let asked = pool.scope(|scope| scope.spawn(|| panic!("a call")).result().map(|()| ()));
+    assert_eq!(asked.unwrap_err().panic_message(), Some("a call"));
+}
+
+/// A call that a shutdown cancels lets go of what it borrowed before its scope returns.
+#[test]
+fn a_scope_outlives_a_shutdown() {
+    let pool = pool(1);
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let borrowed = "text".to_owned();
+    let (counted, drops) = Counted::new();
+    let ending = pool.scope(|scope| {
+        let borrowed = borrowed.as_str();
+        let call = scope.spawn(move || {
+            let _keep = &counted;
+            borrowed.len()
+        });
+        pool.shutdown(Shutdown::no_wait().cancel_pending());
+        call.result()
+    });
+    assert!(ending.unwrap_err().is_cancelled());
+    assert_eq!(drops.load(Ordering::SeqCst), 1);
+    gate.open();
+    blocker.result().unwrap();
+}
+
+#[test]
+fn join_runs_both_halves_and_passes_panics_on() {
+    fn fib(pool: &ThreadPoolExecutor, n: u64) -> u64 {
+        if n < 2 {
+            return n;
+        }
+        let (a, b) = pool.join(|| fib(pool, n - 1), || fib(pool, n - 2));
+        a + b
+    }
+    for workers in [1, 2, 3] {
+        let pool = pool(workers);
+        assert_eq!(fib(&pool, 14), 377, "from outside");
+        let inner = Arc::clone(&pool);
+        assert_eq!(pool.spawn(move || fib(&inner, 14)).result().unwrap(), 377, "from inside");
+    }
+    let pool = pool(1);
+    let other_ran = AtomicBool::new(false);
+    let left = panic::catch_unwind(AssertUnwindSafe(|| {
+        pool.join(|| panic!("left"), || other_ran.store(true, Ordering::SeqCst))
+    }));
+    assert!(left.is_err() && other_ran.load(Ordering::SeqCst));
+    let right = panic::catch_unwind(AssertUnwindSafe(|| pool.join(|| 1, || -> u8 { panic!("right") })));
+    assert!(right.unwrap_err().downcast_ref::<String>().unwrap().contains("right"));
+}
+
+/// CAN-10: a thread cannot be killed, and says so.
+#[test]
+fn kill_cancels_what_is_pending_and_refuses_what_runs() {
+    let pool = pool(1);
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let pending = pool.submit(|x: u8| x, 1);
+    assert!(pending.kill() && pending.cancelled());
+    assert!(!running.kill());
+    gate.open();
+    running.result().unwrap();
+}
+
+/// A pool may be dropped by one of its own tasks.
+#[test]
+fn the_last_handle_may_be_dropped_inside() {
+    let pool = pool(1);
+    let (tell, told) = mpsc::channel();
+    let inner = Arc::clone(&pool);
+    let ready = Arc::new(Barrier::new(2));
+    let inside = Arc::clone(&ready);
+    drop(pool.spawn(move || {
+        inside.wait();
+        drop(inner);
+        tell.send(()).unwrap();
+    }));
+    drop(pool);
+    ready.wait();
+    told.recv_timeout(DEADLINE).unwrap();
+}
