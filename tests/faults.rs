@@ -1,1 +1,373 @@
-//!
+//! What a dying process may cost: its own task, and nothing else.
+
+use crate::support::{DEADLINE, Gate, Log, append, eventually, pass};
+use concurrent_futures::{ALL_COMPLETED, Context, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait};
+use std::{
+    env, fs, io,
+    path::Path,
+    process::{self, Command, Stdio},
+    time::Instant,
+};
+
+fn pool(workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::new(workers).unwrap()
+}
+
+fn kill(pid: u32, signal: &str) {
+    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{signal} {pid}");
+}
+
+fn fails(how: String) -> Result<u32, String> {
+    match how.as_str() {
+        "error" => return Err("as data".to_owned()),
+        "panic" => panic!("in the task"),
+        "exit" => process::exit(3),
+        "abort" => {
+            eprintln!("last words");
+            process::abort()
+        }
+        "SIGKILL" => kill(process::id(), "KILL"),
+        "SIGTERM" => kill(process::id(), "TERM"),
+        other => unreachable!("{other}"),
+    }
+    unreachable!("{how} has ended this process")
+}
+
+fn signal_of(error: &TaskError) -> &str {
+    match &error.worker_lost().expect("a lost worker").exit {
+        Exit::Signal { name, .. } => name,
+        other => panic!("not a signal: {other:?}"),
+    }
+}
+
+/// PP-07, PP-09, PP-10, PP-11, PP-12, PP-29, RES-12, P6: {error, panic, exit, abort, SIGKILL, SIGTERM} × {a neighbour
+/// that runs, tasks that wait, the pool afterwards}.
+#[test]
+fn each_way_to_fail_costs_one_task() {
+    for how in ["error", "panic", "exit", "abort", "SIGKILL", "SIGTERM"] {
+        let pool = pool(2);
+        let (first, neighbour) = (Gate::new(), Gate::new());
+        let running = pool.submit(pass, neighbour.key());
+        let opener = pool.submit(pass, first.key());
+        neighbour.await_arrivals(1);
+        first.await_arrivals(1);
+        // All behind a worker that will die, so that they lie in its channel.
+        let victim = pool.submit(fails, how.to_owned());
+        let waiting: Vec<_> = (0..40).map(|x| pool.submit(|x: u64| x * x, x)).collect();
+        first.open();
+        opener.result().unwrap();
+        let outcome = victim.result();
+        let survivors: Vec<u64> = waiting.into_iter().map(|future| future.result().unwrap()).collect();
+        assert!(survivors.into_iter().eq((0..40).map(|x| x * x)), "{how}");
+        assert!(!running.done(), "{how}: the neighbour runs on");
+        match (how, outcome) {
+            ("error", outcome) => assert_eq!(outcome.unwrap(), Err("as data".to_owned())),
+            ("panic", outcome) => assert_eq!(outcome.unwrap_err().panic_message(), Some("in the task")),
+            ("exit", outcome) => assert_eq!(outcome.unwrap_err().worker_lost().unwrap().exit, Exit::Code(3)),
+            ("abort", outcome) => {
+                let error = outcome.unwrap_err();
+                assert_eq!(signal_of(&error), "SIGABRT");
+                assert_eq!(error.worker_lost().unwrap().stderr, "last words");
+                assert!(error.to_string().contains("was ended by SIGABRT while it ran the call"), "{error}");
+            }
+            (signal, outcome) => assert_eq!(signal_of(&outcome.unwrap_err()), signal),
+        }
+        neighbour.open();
+        running.result().unwrap();
+        // Full strength: two tasks run at once.
+        let both = Gate::new();
+        let last: Vec<_> = (0..2).map(|_| pool.submit(pass, both.key())).collect();
+        both.await_arrivals(2);
+        both.open();
+        assert_eq!(wait(&last, ALL_COMPLETED).done.len(), 2);
+        assert_eq!(pool.worker_pids().len(), 2);
+    }
+}
+
+/// PP-13, PP-14: a worker that dies while it is idle costs nothing.
+#[test]
+fn an_idle_death_costs_nothing() {
+    let pool = pool(1);
+    for x in 0..5 {
+        assert_eq!(pool.submit(|x: u32| x, x).result().unwrap(), x);
+        kill(pool.worker_pids()[0], "KILL");
+    }
+    assert_eq!(pool.submit(|x: u32| x, 9).result().unwrap(), 9);
+}
+
+/// PP-12: a hundred tasks of which every tenth kills its worker, on three workers.
+#[test]
+fn many_deaths_cost_exactly_their_tasks() {
+    let pool = pool(3);
+    let futures: Vec<_> = (0..100)
+        .map(|x| {
+            pool.submit(
+                |x: u32| {
+                    if x % 10 == 7 {
+                        process::abort();
+                    }
+                    x
+                },
+                x,
+            )
+        })
+        .collect();
+    for (x, future) in (0..).zip(futures) {
+        match future.result() {
+            Ok(value) => assert!(value == x && x % 10 != 7),
+            Err(error) => assert!(error.is_worker_lost() && x % 10 == 7, "{x}: {error}"),
+        }
+    }
+}
+
+/// CAN-10, CAN-11, CAN-13: one running call is stopped, and no other is touched.
+#[test]
+fn kill_stops_one_call() {
+    let pool = pool(1);
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let pid = pool.worker_pids()[0];
+    let waiting: Vec<_> = (0..10).map(|x| pool.submit(|x: u32| x, x)).collect();
+    let pending = pool.submit(|x: u32| x, 99);
+    assert!(pending.kill() && pending.cancelled(), "what has not begun is cancelled");
+    assert!(running.kill());
+    let error = running.result().unwrap_err();
+    assert!(error.is_killed() && !error.is_worker_lost(), "{error}");
+    assert!(error.to_string().contains(&format!("worker process {pid}")), "{error}");
+    for (x, future) in (0..).zip(waiting) {
+        assert_eq!(future.result().unwrap(), x);
+    }
+    assert_ne!(pool.worker_pids(), [pid]);
+    let done = pool.submit(|x: u32| x, 1);
+    done.wait();
+    assert!(!done.kill());
+}
+
+/// CAN-12: also one that does not heed SIGTERM. Bash, since a task of ours cannot ignore signals without `unsafe`.
+#[test]
+fn kill_does_not_need_consent() {
+    let pool = pool(1);
+    let gate = Gate::new();
+    let stubborn = |(key, script): (crate::support::Key, String)| -> () {
+        append(&key.1, "here");
+        // The worker is replaced, in the same process, by one that ignores SIGTERM and never ends.
+        let error = std::os::unix::process::CommandExt::exec(Command::new("bash").args(["-c", &script]));
+        panic!("bash could not be started: {error}");
+    };
+    let script = "trap '' TERM; while :; do sleep 0.01; done".to_owned();
+    let running = pool.submit(stubborn, (gate.key(), script));
+    gate.await_arrivals(1);
+    let comm = format!("/proc/{}/comm", pool.worker_pids()[0]);
+    eventually("bash", || fs::read_to_string(&comm).is_ok_and(|name| name == "bash\n"));
+    assert!(running.kill());
+    assert!(running.result().unwrap_err().is_killed());
+    assert_eq!(pool.submit(|x: u32| x, 1).result().unwrap(), 1);
+}
+
+/// PP-15, PP-16: 100 MiB in either direction, and a death in the middle of both.
+#[test]
+fn large_arguments_and_results_pass() {
+    const SIZE: usize = 100 << 20;
+    let pool = pool(2);
+    let bytes: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+    let back = pool.submit(|bytes: Vec<u8>| bytes, bytes.clone()).result().unwrap();
+    assert!(back == bytes);
+    let text = pool.submit(|length| "x".repeat(length), SIZE).result().unwrap();
+    assert_eq!(text.len(), SIZE);
+    let dying = |_: Vec<u8>| process::abort();
+    let lost: Vec<_> = (0..3).map(|_| pool.submit(dying, bytes.clone())).collect();
+    let fine = pool.submit(|bytes: Vec<u8>| bytes.len(), bytes);
+    assert_eq!(fine.result().unwrap(), SIZE);
+    for future in lost {
+        let ending: Result<(), TaskError> = future.result();
+        assert!(ending.unwrap_err().is_worker_lost());
+    }
+}
+
+/// A context is sent once to each worker, also to one that came later, and forgotten with its last handle.
+#[test]
+fn a_context_travels_once() {
+    #[derive(serde::Serialize)]
+    struct Noted(String);
+    impl<'de> serde::Deserialize<'de> for Noted {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let log = String::deserialize(deserializer)?;
+            append(&log, "decoded");
+            Ok(Noted(log))
+        }
+    }
+    impl Drop for Noted {
+        fn drop(&mut self) {
+            append(&self.0, "dropped");
+        }
+    }
+    let log = Log::new();
+    let pool = pool(1);
+    let context = Context::new(Noted(log.path()));
+    let call = |context: &Noted, dies: bool| {
+        if dies {
+            process::abort();
+        }
+        context.0.len()
+    };
+    for _ in 0..20 {
+        pool.submit_with(&context, call, false).result().unwrap();
+    }
+    assert_eq!(log.lines(), ["decoded"]);
+    assert!(pool.submit_with(&context, call, true).result().unwrap_err().is_worker_lost());
+    for _ in 0..5 {
+        pool.submit_with(&context, call, false).result().unwrap();
+    }
+    assert_eq!(log.lines(), ["decoded", "decoded"]);
+    drop(context);
+    pool.submit(|()| (), ()).result().unwrap();
+    eventually("both copies are dropped", || log.lines().len() == 4);
+}
+
+/// INI-06: a worker that dies as it is initialized is not started for ever, and the pool says why.
+#[test]
+fn a_crashing_initializer_breaks_the_pool() {
+    let log = Log::new();
+    let crash = |log: String| {
+        append(&log, "tried");
+        process::exit(5);
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).initializer(crash, log.path()).build().unwrap();
+    let error = pool.submit(|x: u8| x, 1).result().unwrap_err();
+    assert!(error.is_broken(), "{error}");
+    assert!(error.to_string().contains("exited with code 5"), "{error}");
+    assert!(pool.submit(|x: u8| x, 1).result().unwrap_err().is_broken());
+    drop(pool);
+    assert_eq!(log.lines().len(), 3);
+}
+
+/// A task is the only thing that a worker process shares with its parent: nothing stays open, nothing stays set.
+#[test]
+fn a_worker_starts_clean() {
+    let kept = fs::File::open("/dev/null").unwrap();
+    let pool = pool(1);
+    let open = |()| {
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+        let names = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        names.map(|name| name.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let open = pool.submit(open, ()).result().unwrap();
+    // Standard input, output and error, the channel, and the directory that is being read.
+    assert_eq!(open.len(), 5, "{open:?}");
+    assert_eq!(open.iter().filter(|name| name.starts_with("socket:")).count(), 1, "{open:?}");
+    drop(kept);
+    let marked = |()| {
+        (env::vars().any(|(name, _)| name.starts_with("CONCURRENT_FUTURES")), io::read_to_string(io::stdin()).unwrap())
+    };
+    assert_eq!(pool.submit(marked, ()).result().unwrap(), (false, String::new()));
+}
+
+/// PP-21, P5: descriptors do not pile up over replacements, and no child is left unreaped.
+#[test]
+fn replacements_leave_nothing_behind() {
+    // In a process of its own: other tests open descriptors and start children as they like.
+    let pool = pool(1);
+    let count = |()| {
+        let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        let dies = |x: u32| if x.is_multiple_of(2) { process::abort() } else { x };
+        let run = |pool: &ProcessPoolExecutor, times: u32| {
+            for x in 0..times {
+                let _ending = pool.submit(dies, x).result();
+            }
+        };
+        run(&pool, 4);
+        let before = descriptors();
+        run(&pool, 60);
+        eventually("as many as before", || descriptors() <= before);
+        drop(pool);
+        for _ in 0..10 {
+            ProcessPoolExecutor::new(1).unwrap().submit(|x: u32| x, 1).result().unwrap();
+        }
+        let children = fs::read_to_string(format!("/proc/self/task/{}/children", process::id())).unwrap();
+        (before, descriptors(), children)
+    };
+    let (before, after, children) = pool.submit(count, ()).result().unwrap();
+    assert!(after <= before, "{before} descriptors, then {after}");
+    assert_eq!(children.trim(), "");
+}
+
+/// SHD-20, P5: when the parent is killed, its workers end, also in the middle of a call.
+#[test]
+fn workers_do_not_outlive_their_parent() {
+    // The parent to be killed is itself a worker.
+    let outer = pool(1);
+    let log = Log::new();
+    let gate = Gate::new();
+    let nested = |(log, key): (String, crate::support::Key)| {
+        let pool = ProcessPoolExecutor::new(2).unwrap();
+        let busy = pool.submit(pass, key);
+        let idle = pool.submit(|()| (), ());
+        idle.result().unwrap();
+        for pid in pool.worker_pids() {
+            append(&log, &pid.to_string());
+        }
+        busy.result().unwrap();
+    };
+    let future = outer.submit(nested, (log.path(), gate.key()));
+    gate.await_arrivals(1);
+    eventually("both nested workers", || log.lines().len() == 2);
+    kill(outer.worker_pids()[0], "KILL");
+    let killed = Instant::now();
+    assert!(future.result().unwrap_err().is_worker_lost());
+    let alive = |pid: &String| {
+        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('Z'))
+    };
+    eventually("they are gone", || !log.lines().iter().any(alive));
+    assert!(killed.elapsed().as_secs_f64() < 1.0, "{:?}", killed.elapsed());
+}
+
+/// SHD-14, SHD-11, SHD-12: a worker that dies during the shutdown ends it, rather than holding it up.
+#[test]
+fn a_death_during_shutdown_ends_in_an_outcome() {
+    for how in ["exit", "abort", "SIGKILL"] {
+        let pool = pool(2);
+        let gate = Gate::new();
+        let dies = |(key, how): (crate::support::Key, String)| {
+            pass(key);
+            fails(how)
+        };
+        let dying: Vec<_> = (0..2).map(|_| pool.submit(dies, (gate.key(), how.to_owned()))).collect();
+        let waiting = pool.submit(|x: u32| x, 5);
+        gate.await_arrivals(2);
+        pool.shutdown(Shutdown::no_wait());
+        gate.open();
+        assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).finished(), "{how}");
+        assert_eq!(waiting.result().unwrap(), 5);
+        for future in dying {
+            assert!(future.result().unwrap_err().is_worker_lost());
+        }
+    }
+}
+
+/// PP-26, PP-27: the worker's environment without its channel is an error and an exit, not a run of `main`.
+#[test]
+fn a_marker_without_a_channel_is_refused() {
+    let output = Command::new(env::current_exe().unwrap())
+        .env("CONCURRENT_FUTURES_WORKER", "stray")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(70));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("standard input is not a channel"), "{said}");
+    assert!(output.stdout.is_empty(), "no test was run");
+}
+
+/// What a worker prints is the user's: standard output and error pass through.
+#[test]
+fn output_passes_through() {
+    let example = Path::new(&env::current_exe().unwrap()).ancestors().nth(2).unwrap().join("examples/output");
+    let output = Command::new(example).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "printed by the worker\nprinted by the parent\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "told by the worker\n");
+}

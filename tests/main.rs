@@ -1,6 +1,7 @@
 //! What holds for every backend (`conformance`), what ordering means (`ordering`), what a dying process may cost
 //! (`faults`), what only threads can do (`threads`), and the rules of the house (`tidy`).
 
+mod compile_fail;
 mod conformance;
 mod faults;
 mod ordering;

@@ -38,7 +38,7 @@ impl Drop for Counted {
 #[test]
 fn closures_bring_what_they_captured() {
     let pool = pool(2);
-    let words = vec!["one".to_owned(), "two".to_owned()];
+    let words = ["one".to_owned(), "two".to_owned()];
     let line = line!() + 1;
     let future = pool.spawn(move || words.concat());
     assert_eq!(future.submitted_at().line(), line);
@@ -215,7 +215,8 @@ fn captures_and_results_are_dropped_promptly() {
         let _used = &capture;
         panic!("with a capture")
     });
-    assert!(future.result().map(|()| ()).is_err());
+    let ending: Result<(), _> = future.result();
+    assert!(ending.is_err());
     assert_eq!(drops.load(Ordering::SeqCst), 1);
 
     let gate = Gate::new();
@@ -244,10 +245,10 @@ fn a_panic_in_a_drop_is_contained() {
         }
     }
     let pool = pool(1);
-    drop(pool.spawn(|| DropsBadly));
-    let capture = DropsBadly;
     let gate = Gate::new();
     let blocker = pool.submit(pass, gate.key());
+    drop(pool.spawn(|| DropsBadly)); // so the worker is the last to hold the result
+    let capture = DropsBadly;
     let cancelled = pool.spawn(move || drop(capture));
     assert!(cancelled.cancel());
     gate.open();
@@ -302,7 +303,7 @@ fn a_scope_ends_with_all_its_calls() {
     assert!(unasked.unwrap_err().downcast_ref::<String>().unwrap().contains("a call"));
     assert_eq!(over.load(Ordering::SeqCst), 3);
 
-    let asked = pool.scope(|scope| scope.spawn(|| panic!("a call")).result().map(|()| ()));
+    let asked: Result<(), _> = pool.scope(|scope| scope.spawn(|| panic!("a call")).result());
     assert_eq!(asked.unwrap_err().panic_message(), Some("a call"));
 }
 

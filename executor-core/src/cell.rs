@@ -384,16 +384,19 @@ impl<W: Work> Cell<W> {
     fn publish(&self, mut shared: MutexGuard<'_, Shared<W>>) {
         shared.published = true;
         let watchers = shared.watchers.take();
+        if let Some(watchers) = &watchers {
+            // LOCK: a cell's lock, then a queue of arrivals; nobody takes them the other way round. Under the lock,
+            // so that whoever has seen this outcome finds it in the queue before all that it causes.
+            for (arrivals, index) in &watchers.arrivals {
+                arrivals.push(*index);
+            }
+        }
         drop(shared);
         // WAKES: every thread in `wait` (predicate: `published`) and in `ready` (predicate: not
         // `Decoding`). The predicate changed under the lock that they hold from their check until
         // they wait, so none of them can miss this.
         self.changed.notify_all();
-        let Some(watchers) = watchers else { return };
-        for (arrivals, index) in watchers.arrivals {
-            arrivals.push(index);
-        }
-        if let Some(waker) = watchers.waker {
+        if let Some(waker) = watchers.and_then(|watchers| watchers.waker) {
             // WAKES: the async task that polled the future last; it polls again and finds
             // `published`, which was set before the waker was taken, under the same lock.
             drop_quietly(catch(|| waker.wake()));

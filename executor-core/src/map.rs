@@ -11,7 +11,8 @@
 //! # How large a chunk is
 //! A chunk costs a submission, so a chunk of one item is right for long calls and wrong for short ones.
 //! Unless told, the map starts with single items and reads from each finished chunk how long an item
-//! takes; the next chunks are to last [`CHUNK_TIME`]. No chunk is larger than its worker's fair share of
+//! takes; the next chunks are to last [`CHUNK_TIME`]. Since a worker has at most [`CHUNKS_PER_WORKER`] of them, that also
+//! bounds what is pulled ahead: a few milliseconds' worth of items. No chunk is larger than its worker's fair share of
 //! what is left, as far as the input knows its length, so the end is not one long chunk on one worker.
 
 use std::{
@@ -38,8 +39,9 @@ use crate::{
 /// How long a chunk should take, if the map may choose: well above what it costs to send one.
 const CHUNK_TIME: Duration = Duration::from_micros(500);
 
-/// How many items may be in flight, if the map may choose: pulled, and their results not yet taken.
-const WINDOW: usize = 1024;
+/// How many items may be in flight at most, if the map may choose: pulled, and their results not yet taken. Only
+/// items that take next to no time come near it: others are fewer to a chunk.
+const WINDOW: usize = 1 << 16;
 
 /// Chunks in flight for each worker: one that runs, one that waits, one that is being taken.
 const CHUNKS_PER_WORKER: usize = 3;
@@ -178,7 +180,10 @@ where
     }
 
     fn fill_window(&mut self) {
-        let chunks = if self.buffer.is_some() { usize::MAX } else { self.workers.saturating_mul(CHUNKS_PER_WORKER) };
+        let chunks = match (self.buffer, self.chunk_size) {
+            (Some(_), Some(_)) => usize::MAX, // both were chosen, and say it all
+            _ => self.workers.saturating_mul(CHUNKS_PER_WORKER),
+        };
         let window = match (self.buffer, self.chunk_size) {
             (Some(items), _) => items.get(),
             // A chunk size is a wish for whole chunks; the default window makes room for them.

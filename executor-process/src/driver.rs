@@ -125,7 +125,7 @@ struct InFlight {
 impl Driver {
     fn follow_orders(&mut self) {
         let (kills, recall) = {
-            let mut inbox = self.shared.inbox();
+            let mut inbox = self.shared.begin_to_look();
             let recall = (inbox.recalls_asked > inbox.recalls_done).then_some(inbox.recalls_asked);
             (std::mem::take(&mut inbox.kills), recall)
         };
@@ -264,14 +264,7 @@ impl Driver {
 
     /// Sleeps until something happens, and deals with it.
     fn wait(&mut self) {
-        let can_assign = self.lanes.iter().any(Lane::takes_calls);
-        let sleeps = self.shared.prepare_to_sleep(|inbox| {
-            // What could not be assigned just now waits for a worker, not for an order.
-            let news = can_assign && !inbox.queue.is_empty();
-            news || !inbox.kills.is_empty()
-                || inbox.recalls_asked > inbox.recalls_done
-                || inbox.closed && self.lanes.is_empty()
-        });
+        let sleeps = self.shared.prepare_to_sleep();
         let timeout = match (sleeps, self.lanes.iter().filter_map(|lane| lane.deadline).min()) {
             (false, _) => Some(Duration::ZERO),
             (true, deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),

@@ -46,7 +46,7 @@ use crate::{
 /// use concurrent_futures::{Executor, ProcessPoolExecutor};
 ///
 /// let pool = ProcessPoolExecutor::new(2)?;
-/// let lost = pool.submit(|code| std::process::exit(code), 3_i32);
+/// let lost = pool.submit(|code| -> () { std::process::exit(code) }, 3);
 /// let fine = pool.submit(|x: u64| x * x, 12);
 /// assert!(lost.result().unwrap_err().is_worker_lost());
 /// assert_eq!(fine.result()?, 144);
@@ -86,6 +86,8 @@ pub(crate) struct Inbox {
     pub(crate) unfinished: usize,
     pub(crate) pids: Vec<u32>,
     pub(crate) driver_is_over: bool,
+    /// Something was changed since the driver looked.
+    news: bool,
     driver_sleeps: bool,
 }
 
@@ -225,22 +227,30 @@ impl Shared {
     pub(crate) fn order<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
         let mut inbox = self.inbox.lock();
         let result = change(&mut inbox);
+        inbox.news = true;
         let sleeps = mem::take(&mut inbox.driver_sleeps);
         drop(inbox);
         if sleeps {
-            // WAKES: the driver in `poll`. It said under the lock that it would sleep, after it had
-            // seen all orders, so each later one finds `driver_sleeps`; the counter stays readable
-            // until it is read, so it cannot be missed between saying and polling. A full counter
-            // is as readable as any, so an error changes nothing.
+            // WAKES: the driver in `poll`. It said under the lock that it would sleep, and only if there were
+            // no news, so each later order finds `driver_sleeps`; the counter stays readable until it is
+            // read, so it cannot be missed between saying and polling. A full counter is as readable as
+            // any, so an error changes nothing.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
         result
     }
 
-    /// The driver: says that it will sleep, unless `has_orders`.
-    pub(crate) fn prepare_to_sleep(&self, has_orders: impl FnOnce(&Inbox) -> bool) -> bool {
+    /// The driver: begins to look at everything.
+    pub(crate) fn begin_to_look(&self) -> MutexGuard<'_, Inbox> {
         let mut inbox = self.inbox.lock();
-        inbox.driver_sleeps = !has_orders(&inbox);
+        inbox.news = false;
+        inbox
+    }
+
+    /// The driver: says that it will sleep, unless there are news since it began to look.
+    pub(crate) fn prepare_to_sleep(&self) -> bool {
+        let mut inbox = self.inbox.lock();
+        inbox.driver_sleeps = !inbox.news;
         inbox.driver_sleeps
     }
 

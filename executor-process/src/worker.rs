@@ -24,7 +24,7 @@ use std::{
     io::{self, IoSliceMut, Write},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
     process,
@@ -114,8 +114,23 @@ fn take_channel() -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let channel = rustix::io::fcntl_dupfd_cloexec(&stdin, 3)?;
+    close_others(&channel);
     rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
     Ok(UnixStream::from(channel))
+}
+
+/// Closes what the parent has open without close-on-exec: a worker that kept it would keep a pipe from ending, or a
+/// lock from being given back.
+fn close_others(channel: &OwnedFd) {
+    let kept = channel.as_raw_fd().cast_unsigned();
+    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // An error means that an old kernel lacks the call: then they stay open.
+            // SAFETY: closes descriptors of which nothing in this process knows: it has just begun, and the one
+            // that it opened is left out.
+            let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    }
 }
 
 /// The parent's first frame, and the descriptor that comes with it.

@@ -261,7 +261,7 @@ impl Shared {
     }
 
     pub(crate) fn sleep(&self, spare: bool) {
-        self.sleep.sleep(|| !self.queue.is_empty() || self.is_closed() || spare && self.has_surplus());
+        self.sleep.sleep(|| !self.queue.is_empty(), || self.is_closed() || spare && self.has_surplus());
     }
 
     fn has_surplus(&self) -> bool {
@@ -386,7 +386,7 @@ impl Shared {
     fn close(&self, cause: BrokenCause) {
         let _ = self.broken.set(cause); // the first cause is the one to tell
         self.closed.store(true, Ordering::SeqCst);
-        self.sleep.open();
+        self.sleep.wake_all();
         for task in iter::from_fn(|| self.take_queued()) {
             drop(task.fail(self.refusal()));
         }
@@ -400,7 +400,7 @@ impl Shared {
     fn shut_down(&self, how: Shutdown) -> ShutdownReport {
         let deadline = how.deadline();
         self.closed.store(true, Ordering::SeqCst);
-        self.sleep.open();
+        self.sleep.wake_all();
         let cancelled = if how.cancels_pending() {
             iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count()
         } else {

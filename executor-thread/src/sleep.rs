@@ -10,9 +10,6 @@ use std::{
 /// Looks before a worker announces that it will sleep.
 const SPINS: usize = 64;
 
-/// Enough for every thread that there can be.
-const OPEN: usize = usize::MAX / 2;
-
 #[derive(Default)]
 pub(crate) struct Sleep {
     sleepers: AtomicUsize,
@@ -21,10 +18,11 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
-    /// Returns when there may be work, as `has_work` tells, or after [`open`](Self::open).
-    pub(crate) fn sleep(&self, has_work: impl Fn() -> bool) {
+    /// Returns when there may be work, as `has_work` tells, or when the thread `must_go`. Whoever makes that true calls
+    /// [`wake_all`](Self::wake_all) afterwards.
+    pub(crate) fn sleep(&self, has_work: impl Fn() -> bool, must_go: impl Fn() -> bool) {
         for spin in 0..SPINS {
-            if has_work() {
+            if has_work() || must_go() {
                 return;
             }
             if spin % 16 == 15 {
@@ -39,10 +37,16 @@ impl Sleep {
         fence(Ordering::SeqCst);
         if !has_work() {
             let mut permits = self.permits.lock();
-            while *permits == 0 {
+            loop {
+                if must_go() {
+                    break;
+                }
+                if *permits > 0 {
+                    *permits -= 1;
+                    break;
+                }
                 self.granted.wait(&mut permits);
             }
-            *permits -= 1;
         }
         // ORDERING: SeqCst for the same total order; a late decrement only grants a permit too many.
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -68,18 +72,11 @@ impl Sleep {
         true
     }
 
-    /// Lets everybody who sleeps now look around.
+    /// Has every sleeper look whether it must go.
     pub(crate) fn wake_all(&self) {
-        let mut permits = self.permits.lock();
-        *permits = (*permits).max(self.sleepers.load(Ordering::SeqCst));
-        // WAKES: all sleepers; as above.
-        self.granted.notify_all();
-    }
-
-    /// Lets everybody go, now and later.
-    pub(crate) fn open(&self) {
-        *self.permits.lock() = OPEN;
-        // WAKES: all sleepers; as above.
+        let _permits = self.permits.lock();
+        // WAKES: all sleepers (predicate: `must_go`). What makes it true was done before the lock was taken, and
+        // sleepers hold the lock from their check until they wait.
         self.granted.notify_all();
     }
 }
@@ -113,7 +110,7 @@ mod tests {
                         if closed.load(Ordering::SeqCst) {
                             return;
                         }
-                        sleep.sleep(|| work.load(Ordering::SeqCst) > 0);
+                        sleep.sleep(|| work.load(Ordering::SeqCst) > 0, || closed.load(Ordering::SeqCst));
                     }
                 });
             }
@@ -132,7 +129,7 @@ mod tests {
                 thread::yield_now();
             }
             closed.store(true, Ordering::SeqCst);
-            sleep.open();
+            sleep.wake_all();
         });
         assert_eq!(taken.load(Ordering::SeqCst), 2 * PUSHES);
     }

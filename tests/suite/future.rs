@@ -79,7 +79,9 @@ pub(crate) fn futures_are_keys<B: Backend>() {
     }
     assert_eq!(seen, 3);
     let (one, other) = (pool.submit(|x: u8| x, 1), pool.submit(|x: u8| x, 1));
-    assert!(one == one && one != other);
+    let same = &one;
+    assert_eq!(&one, same);
+    assert_ne!(one, other);
 }
 
 /// RES-09, RES-13, RES-11: the panic is one call's outcome, and the worker lives on.

@@ -179,7 +179,7 @@ pub(crate) fn a_panicking_input_panics_here<B: Backend>() {
         let mut map = pool.map(|x: i32| x, inputs).chunk_size(1).buffer(1);
         let mut given = 0;
         let told = panic::catch_unwind(AssertUnwindSafe(|| {
-            while let Some(x) = map.next() {
+            for x in map.by_ref() {
                 assert_eq!(x.unwrap(), given);
                 given += 1;
             }

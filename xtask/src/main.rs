@@ -1,0 +1,117 @@
+//! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
+
+use std::{
+    env,
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+const USAGE: &str = "\
+usage: cargo xtask LANE
+
+  ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
+  stress [N]     the whole test program N times (20), beside a load on every processor
+  package        whether each crate could be published";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["ci"] => ci(),
+        ["stress"] => stress(20),
+        ["stress", rounds] => match rounds.parse() {
+            Ok(rounds) if rounds > 0 => stress(rounds),
+            _ => Err(format!("`{rounds}` is not a number of rounds\n\n{USAGE}")),
+        },
+        ["package"] => package(),
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Outcome = Result<(), String>;
+
+fn ci() -> Outcome {
+    for (component, what) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !silent(cargo(&[component, "--version"])) {
+            return Err(format!("`cargo {component}` is missing; `rustup component add {what}` installs it"));
+        }
+    }
+    run("format", cargo(&["fmt", "--all", "--check"]))?;
+    run("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run("lints without the constructor", cargo(&["clippy", "--no-default-features", "--", "-D", "warnings"]))?;
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    run("documentation", documentation)?;
+    run("tests", cargo(&["test", "--workspace", "--all-targets"]))?;
+    run("documentation's examples", cargo(&["test", "--workspace", "--doc"]))?;
+    explicit_entry()?;
+    package()
+}
+
+/// Without the constructor, a program says itself where workers begin; one that forgets is told, and starts no
+/// workers that start workers.
+fn explicit_entry() -> Outcome {
+    let example = |name: &'static str| {
+        let mut command = cargo(&["run", "--quiet", "--no-default-features", "--example", name]);
+        command.env("CARGO_TARGET_DIR", "target/no-constructor");
+        command
+    };
+    run("explicit entry", example("explicit_entry"))?;
+    let began = Instant::now();
+    let output = example("swap").output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() || !said.contains("run_if_worker") {
+        return Err(format!("a program without an entry for workers must be told so, but said:\n{said}"));
+    }
+    report("missing entry", began);
+    Ok(())
+}
+
+fn package() -> Outcome {
+    run("packages", cargo(&["package", "--workspace", "--exclude", "xtask", "--allow-dirty", "--quiet"]))
+}
+
+fn stress(rounds: usize) -> Outcome {
+    run("build", cargo(&["test", "--test", "main", "--no-run"]))?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let load: Result<Vec<_>, _> =
+        (0..processors).map(|_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
+    let mut load = load.map_err(|error| format!("the load could not be started: {error}"))?;
+    let outcome = (1..=rounds).try_for_each(|round| {
+        run(&format!("round {round} of {rounds}"), cargo(&["test", "--quiet", "--test", "main"]))
+    });
+    for process in &mut load {
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+    outcome
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+fn silent(mut command: Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn run(what: &str, mut command: Command) -> Outcome {
+    eprintln!("── {what}");
+    let began = Instant::now();
+    let status = command.status().map_err(|error| format!("{what}: {command:?} could not be started: {error}"))?;
+    report(what, began);
+    if status.success() { Ok(()) } else { Err(format!("{what}: {command:?} failed ({status})")) }
+}
+
+fn report(what: &str, began: Instant) {
+    eprintln!("── {what}: {:.1} s", began.elapsed().as_secs_f64());
+}
