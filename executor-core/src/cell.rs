@@ -6,7 +6,7 @@
 //! | field | when |
 //! |---|---|
 //! | `shared` | under its lock. User code (the call, callbacks, `Drop`, `Serialize`, `Deserialize`, wakers) never runs under it: what is to be run or dropped is moved out first. |
-//! | `slot`, written | under the lock: `Empty` to a full one by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning [`Reader`], by value, after publication. |
+//! | `slot`, written | under the lock: `Empty` to a full one by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning `Reader`, by value, after publication. |
 //! | `slot`, read | under the lock; or, once it is `Ready`, through a borrowed `Reader` without the lock. |
 //!
 //! # An outcome in two steps

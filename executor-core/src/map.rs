@@ -11,7 +11,7 @@
 //! # How large a chunk is
 //! A chunk costs a submission, so a chunk of one item is right for long calls and wrong for short ones.
 //! Unless told, the map starts with single items and reads from each finished chunk how long an item
-//! takes; the next chunks are to last [`CHUNK_TIME`]. Since a worker has at most [`CHUNKS_PER_WORKER`] of them, that also
+//! takes; the next chunks are to last `CHUNK_TIME`. Since a worker has at most `CHUNKS_PER_WORKER` of them, that also
 //! bounds what is pulled ahead: a few milliseconds' worth of items. No chunk is larger than its worker's fair share of
 //! what is left, as far as the input knows its length, so the end is not one long chunk on one worker.
 

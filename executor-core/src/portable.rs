@@ -2,7 +2,7 @@
 //!
 //! A function pointer is an address, and an address means something else in every process. What
 //! travels is the offset of the function in its module (the program, or a shared library that it
-//! was started with), and the offset of a [`Descriptor`]: a constant that the compiler makes for
+//! was started with), and the offset of a *descriptor*: a constant that the compiler makes for
 //! each kind of call, which knows how to decode the arguments, make the call and encode the result.
 //!
 //! All of this `unsafe` is in this file, and rests on one premise that the receiver cannot check by
@@ -34,7 +34,7 @@ pub struct Address {
 /// The two addresses that name a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallName {
-    /// Of the [`Descriptor`].
+    /// Of the descriptor.
     pub descriptor: Address,
     /// Of the function.
     pub function: Address,

@@ -75,7 +75,7 @@ fn explicit_entry() -> Outcome {
 }
 
 fn package() -> Outcome {
-    run("packages", cargo(&["package", "--workspace", "--exclude", "xtask", "--allow-dirty", "--quiet"]))
+    run("packages", cargo(&["package", "--workspace", "--allow-dirty", "--quiet"]))
 }
 
 fn stress(rounds: usize) -> Outcome {
