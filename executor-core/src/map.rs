@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// How long a chunk should take, if the map may choose: well above what it costs to send one.
-const CHUNK_TIME: Duration = Duration::from_micros(500);
+const CHUNK_TIME: Duration = Duration::from_millis(1);
 
 /// How many items may be in flight at most, if the map may choose: pulled, and their results not yet taken. Only
 /// items that take next to no time come near it: others are fewer to a chunk.
@@ -401,8 +401,8 @@ mod tests {
         assert_eq!(short.chunk(), 1);
         short.observe(1, Duration::from_nanos(100));
         assert_eq!(short.chunk(), Pace::GROWTH);
-        short.observe(1000, Duration::from_micros(100));
-        assert!((4_000..6_000).contains(&short.chunk()), "{}", short.chunk());
+        short.observe(2000, Duration::from_micros(200));
+        assert!((8_000..12_000).contains(&short.chunk()), "{}", short.chunk());
 
         let mut long = Pace::default();
         long.observe(1, Duration::from_millis(3));

@@ -269,8 +269,8 @@ impl Driver {
             (false, _) => Some(Duration::ZERO),
             (true, deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),
         };
-        let happened = self.poll(timeout);
-        self.shared.awake();
+        let (woken, happened) = self.poll(timeout);
+        self.shared.awake(woken);
         for (lane, what) in happened.iter().enumerate() {
             if what.stderr {
                 self.lanes[lane].read_stderr();
@@ -294,7 +294,8 @@ impl Driver {
         self.remove_dead();
     }
 
-    fn poll(&self, timeout: Option<Duration>) -> Vec<Happened> {
+    /// Whether an order woke the driver, and what happened to each worker.
+    fn poll(&self, timeout: Option<Duration>) -> (bool, Vec<Happened>) {
         let mut polled = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
         let mut places = Vec::with_capacity(self.lanes.len());
         for lane in &self.lanes {
@@ -321,14 +322,12 @@ impl Driver {
             Err(error) => panic!("the driver's descriptors cannot be polled: {error}"),
         }
         let ready = |place: usize| polled[place].revents().intersects(!PollFlags::OUT);
-        places
-            .into_iter()
-            .map(|(ended, channel, stderr)| Happened {
-                ended: ready(ended),
-                channel: channel.is_some_and(ready),
-                stderr: stderr.is_some_and(ready),
-            })
-            .collect()
+        let happened = places.into_iter().map(|(ended, channel, stderr)| Happened {
+            ended: ready(ended),
+            channel: channel.is_some_and(ready),
+            stderr: stderr.is_some_and(ready),
+        });
+        (ready(0), happened.collect())
     }
 
     /// Takes what the worker has sent. `false`: nothing was there.
@@ -548,7 +547,7 @@ impl Lane {
             pidfd: started.pidfd,
             stderr: Some(started.stderr),
             tail: VecDeque::new(),
-            reader: FrameReader::default(),
+            reader: FrameReader::new(),
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
             next_ticket: 0,

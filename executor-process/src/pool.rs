@@ -254,11 +254,13 @@ impl Shared {
         inbox.driver_sleeps
     }
 
-    /// The driver: is awake, whoever woke it.
-    pub(crate) fn awake(&self) {
+    /// The driver: is awake, because it was `woken` or because of something else.
+    pub(crate) fn awake(&self, woken: bool) {
         self.inbox.lock().driver_sleeps = false;
-        // Empty is fine: then something else woke it.
-        let _ = rustix::io::read(&self.wake, &mut [0_u8; 8][..]);
+        if woken {
+            // Readable, so there is nothing that could fail.
+            let _ = rustix::io::read(&self.wake, &mut [0_u8; 8][..]);
+        }
     }
 
     /// The driver tells what waiters of `wait_until` may want to know.

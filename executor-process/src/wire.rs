@@ -207,8 +207,10 @@ impl Fields<'_> {
 }
 
 /// Cuts a stream into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FrameReader {
+    /// Where reads arrive.
+    arrived: Box<[u8]>,
     /// Bytes that were read and not yet cut; those before `cut` are done with.
     buffer: Vec<u8>,
     cut: usize,
@@ -217,6 +219,10 @@ pub(crate) struct FrameReader {
 }
 
 impl FrameReader {
+    pub(crate) fn new() -> Self {
+        FrameReader { arrived: vec![0; SMALL_BYTES].into(), buffer: Vec::new(), cut: 0, large: None }
+    }
+
     /// Reads what is there, or waits for some if the stream blocks. Returns how many bytes: 0 is the end.
     pub(crate) fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
         if let Some((header, body)) = &mut self.large {
@@ -233,12 +239,10 @@ impl FrameReader {
         }
         self.buffer.drain(..self.cut);
         self.cut = 0;
-        let before = self.buffer.len();
-        self.buffer.resize(before + SMALL_BYTES, 0);
         let mut stream = stream;
-        let result = stream.read(&mut self.buffer[before..]);
-        self.buffer.truncate(before + result.as_ref().map_or(0, |got| *got));
-        result
+        let got = stream.read(&mut self.arrived)?;
+        self.buffer.extend_from_slice(&self.arrived[..got]);
+        Ok(got)
     }
 
     /// The next whole frame of what was read.
@@ -277,7 +281,7 @@ mod tests {
 
     fn frames_of(bytes: &[u8], pieces: impl Iterator<Item = usize> + Send) -> Result<Vec<Frame>, WireError> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let mut reader = FrameReader::default();
+        let mut reader = FrameReader::new();
         let mut frames = Vec::new();
         thread::scope(|scope| {
             scope.spawn(move || {

@@ -153,7 +153,7 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
 }
 
 fn answer_calls(channel: &UnixStream, claims: &Claims) -> io::Result<()> {
-    let mut reader = FrameReader::default();
+    let mut reader = FrameReader::new();
     let mut contexts = ContextStore::default();
     let mut out = Vec::new();
     loop {
