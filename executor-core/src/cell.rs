@@ -34,14 +34,15 @@ use std::{
 };
 
 use crate::{
+    arrivals::Arrivals,
     blocking::Home,
     error::{Failure, TaskError, TaskId},
     future::Future,
     panic::{catch, drop_quietly},
+    reply,
     state::{Event, State},
     sync::{Condvar, Mutex, MutexGuard},
-    wait::Arrivals,
-    work::{Call, Work, read_reply},
+    work::{Call, Work},
 };
 
 pub(crate) struct Cell<W: Work> {
@@ -433,8 +434,8 @@ impl<W: Work> Cell<W> {
         }
     }
 
-    fn decode(&self, reply: &[u8]) -> Result<W::Output, TaskError> {
-        read_reply(reply, W::unpack).map_err(|failure| self.error(failure))
+    fn decode(&self, bytes: &[u8]) -> Result<W::Output, TaskError> {
+        reply::read(bytes, W::unpack).map_err(|failure| self.error(failure))
     }
 }
 

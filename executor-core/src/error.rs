@@ -5,8 +5,6 @@
 use serde::{Deserialize, Serialize};
 use std::{error, fmt, panic::Location, sync::Arc, time::Duration};
 
-use crate::future::Future;
-
 /// Identifies a task within this process: unique, and greater for a task submitted later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub(crate) u64);
@@ -82,7 +80,7 @@ impl TaskError {
         matches!(self.0.failure, Failure::WorkerLost(_))
     }
 
-    /// It was stopped by [`Future::kill`].
+    /// It was stopped by [`Future::kill`](crate::Future::kill).
     #[must_use]
     pub fn is_killed(&self) -> bool {
         matches!(self.0.failure, Failure::Killed { .. })
@@ -352,55 +350,6 @@ impl fmt::Display for BrokenCause {
 }
 
 impl error::Error for BrokenCause {}
-
-/// Why [`Future::result_timeout`] has no value: the wait was over first, or the task failed.
-pub enum WaitError<R> {
-    /// The wait's limit passed. The task goes on, and here is its future again.
-    Timeout(
-        /// The future that is still to be had.
-        Future<R>,
-    ),
-    /// The task ended without a value.
-    Task(
-        /// How.
-        TaskError,
-    ),
-}
-
-impl<R> WaitError<R> {
-    /// Whether the wait ended before the task did.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, WaitError::Timeout(_))
-    }
-}
-
-impl<R> fmt::Debug for WaitError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WaitError::Timeout(future) => f.debug_tuple("Timeout").field(future).finish(),
-            WaitError::Task(error) => f.debug_tuple("Task").field(error).finish(),
-        }
-    }
-}
-
-impl<R> fmt::Display for WaitError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WaitError::Timeout(future) => write!(f, "task {} was not done within the wait's limit", future.id()),
-            WaitError::Task(error) => write!(f, "{error}"),
-        }
-    }
-}
-
-impl<R> error::Error for WaitError<R> {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            WaitError::Timeout(_) => None,
-            WaitError::Task(error) => error.source(),
-        }
-    }
-}
 
 /// The limit of an [`as_completed`](crate::as_completed) passed with futures still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

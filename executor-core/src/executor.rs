@@ -9,7 +9,8 @@ use crate::{
     portable::{Bound, Plain},
     shutdown::{Shutdown, ShutdownReport},
     task::Task,
-    work::{SharedValue, Single, Value},
+    value::{SharedValue, Value},
+    work::Single,
 };
 
 /// Runs calls in parallel, with a handle on each: on threads, in processes, wherever a backend sends them.
@@ -105,7 +106,8 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        Map::new(self, Plain(function), items.into_iter(), Location::caller())
+        let execute = |task| self.execute(task);
+        Map::new(execute, self.max_workers(), Plain(function), items.into_iter(), Location::caller())
     }
 
     /// As [`map`](Self::map), with a context that is sent once to each worker.
@@ -131,7 +133,9 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        Map::new(self, Bound { function, context: context.clone() }, items.into_iter(), Location::caller())
+        let execute = |task| self.execute(task);
+        let function = Bound { function, context: context.clone() };
+        Map::new(execute, self.max_workers(), function, items.into_iter(), Location::caller())
     }
 }
 

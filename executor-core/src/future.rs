@@ -2,7 +2,7 @@
 
 use std::{
     any::type_name,
-    fmt,
+    error, fmt,
     hash::{Hash, Hasher},
     panic::Location,
     pin::Pin,
@@ -13,7 +13,7 @@ use std::{
 use crate::{
     blocking,
     cell::Reader,
-    error::{TaskError, TaskId, WaitError},
+    error::{TaskError, TaskId},
     state::State,
 };
 
@@ -253,6 +253,55 @@ impl<R> std::future::Future for Future<R> {
         match self.0.poll_take(context.waker()) {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,
+        }
+    }
+}
+
+/// Why [`Future::result_timeout`] has no value: the wait was over first, or the task failed.
+pub enum WaitError<R> {
+    /// The wait's limit passed. The task goes on, and here is its future again.
+    Timeout(
+        /// The future that is still to be had.
+        Future<R>,
+    ),
+    /// The task ended without a value.
+    Task(
+        /// How.
+        TaskError,
+    ),
+}
+
+impl<R> WaitError<R> {
+    /// Whether the wait ended before the task did.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, WaitError::Timeout(_))
+    }
+}
+
+impl<R> fmt::Debug for WaitError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Timeout(future) => f.debug_tuple("Timeout").field(future).finish(),
+            WaitError::Task(error) => f.debug_tuple("Task").field(error).finish(),
+        }
+    }
+}
+
+impl<R> fmt::Display for WaitError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitError::Timeout(future) => write!(f, "task {} was not done within the wait's limit", future.id()),
+            WaitError::Task(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl<R> error::Error for WaitError<R> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            WaitError::Timeout(_) => None,
+            WaitError::Task(error) => error.source(),
         }
     }
 }

@@ -2,12 +2,7 @@
 
 use std::{fmt, panic::Location};
 
-use crate::{
-    future::Future,
-    portable::Plain,
-    task::Task,
-    work::{SharedValue, Single},
-};
+use crate::{future::Future, portable::Plain, task::Task, value::SharedValue, work::Single};
 
 /// A call that every worker makes once, before its first task.
 ///

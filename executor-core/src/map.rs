@@ -27,13 +27,13 @@ use std::{
 };
 
 use crate::{
+    arrivals::Arrivals,
     error::{Failure, TaskError},
-    executor::Executor,
     future::Future,
     portable::Function,
     task::Task,
-    wait::Arrivals,
-    work::{Batch, Many, Value},
+    value::Value,
+    work::{Batch, Many},
 };
 
 /// How long a chunk should take, if the map may choose: well above what it costs to send one.
@@ -46,7 +46,7 @@ const WINDOW: usize = 1 << 16;
 /// Chunks in flight for each worker: one that runs, one that waits, one that is being taken.
 const CHUNKS_PER_WORKER: usize = 3;
 
-/// The results of one call on many items. From [`Executor::map`].
+/// The results of one call on many items. From [`Executor::map`](crate::Executor::map).
 ///
 /// Yields a `Result` for each item: the results come in the order of the items, unless
 /// [`unordered`](Self::unordered). A failed item is an `Err` at its place, and the others go on. The iterator
@@ -109,18 +109,25 @@ impl<'a, I: Iterator, R: Value> Map<'a, I, R>
 where
     I::Item: Value,
 {
-    pub(crate) fn new<F>(executor: &'a dyn Executor, function: F, items: I, site: &'static Location<'static>) -> Self
+    /// A map whose chunks go to `execute`, which has so many `workers`.
+    pub(crate) fn new<F>(
+        execute: impl Fn(Task) + 'a,
+        workers: NonZeroUsize,
+        function: F,
+        items: I,
+        site: &'static Location<'static>,
+    ) -> Self
     where
         F: Function<I::Item, Output = R>,
     {
         let submit = move |items| {
             let (task, future) = Task::new(Many { function: function.clone(), items }, site);
-            executor.execute(task);
+            execute(task);
             future
         };
         Map {
             submit: Box::new(submit),
-            workers: executor.max_workers().get(),
+            workers: workers.get(),
             site,
             items: Some(items),
             chunk_size: None,
@@ -160,7 +167,7 @@ where
         self
     }
 
-    /// Limits the whole map, counted from the call of [`map`](Executor::map). When it passes, the next item is
+    /// Limits the whole map, counted from the call of [`map`](crate::Executor::map). When it passes, the next item is
     /// an error for which [`TaskError::is_map_timeout`] holds, the iterator ends, and what has not begun is cancelled.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);

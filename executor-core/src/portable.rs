@@ -17,9 +17,10 @@
 use std::{ffi::CStr, fmt, mem, ops::Range, slice, sync::OnceLock};
 
 use crate::{
-    context::{Context, ContextId, ContextStore},
+    context::{Context, ContextId, ContextParcel, ContextStore},
     error::Failure,
-    work::Travels,
+    reply,
+    value::SharedValue,
 };
 
 /// A place in a module, valid in every process of the same build.
@@ -64,7 +65,7 @@ pub fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>
         // module's premise both addresses were written by `name_of` for one call in a process of
         // the same build, where the function had the type that this descriptor's `run` expects.
         Ok((descriptor, function)) => unsafe { (descriptor.run)(function as *const (), call, contexts, out) },
-        Err(reason) => crate::work::reply_failure(&Failure::Refused(reason), out),
+        Err(reason) => reply::failure(&Failure::Refused(reason), out),
     }
 }
 
@@ -73,7 +74,16 @@ pub fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>
 /// # Errors
 /// The call's failure.
 pub fn check(reply: &[u8]) -> Result<(), Failure> {
-    crate::work::read_reply(reply, |_| Ok(()))
+    reply::read(reply, |_| Ok(()))
+}
+
+/// A kind of call that can be made from bytes.
+pub(crate) trait Travels: 'static {
+    type Function: Function<Self::Args>;
+    type Args;
+
+    /// Makes the call in the worker, appending a reply.
+    fn serve(function: Self::Function, args: &[u8], out: &mut Vec<u8>);
 }
 
 /// How calls of one kind are made from bytes. One constant for each kind.
@@ -97,7 +107,7 @@ unsafe fn run<W: Travels>(function: *const (), call: Incoming<'_>, contexts: &mu
     // SAFETY: passed on from this function's own contract.
     match unsafe { W::Function::from_address(function, call.context, contexts) } {
         Ok(function) => W::serve(function, call.args, out),
-        Err(failure) => crate::work::reply_failure(&failure, out),
+        Err(failure) => reply::failure(&failure, out),
     }
 }
 
@@ -123,7 +133,7 @@ pub(crate) trait Function<A>: Clone + Send + 'static {
     fn address(&self) -> *const ();
 
     /// The context to be sent along.
-    fn context(&self) -> Result<Option<crate::context::ContextParcel>, Failure>;
+    fn context(&self) -> Result<Option<ContextParcel>, Failure>;
 
     /// # Safety
     /// `address` must come from [`address`](Self::address) of a value of this very type, in this
@@ -155,7 +165,7 @@ impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
         self.0 as *const ()
     }
 
-    fn context(&self) -> Result<Option<crate::context::ContextParcel>, Failure> {
+    fn context(&self) -> Result<Option<ContextParcel>, Failure> {
         Ok(None)
     }
 
@@ -178,7 +188,7 @@ impl<C, A, R> Clone for Bound<C, A, R> {
     }
 }
 
-impl<C: crate::work::SharedValue, A: 'static, R: 'static> Function<A> for Bound<C, A, R> {
+impl<C: SharedValue, A: 'static, R: 'static> Function<A> for Bound<C, A, R> {
     type Output = R;
 
     fn call(&self, args: A) -> R {
@@ -189,7 +199,7 @@ impl<C: crate::work::SharedValue, A: 'static, R: 'static> Function<A> for Bound<
         self.function as *const ()
     }
 
-    fn context(&self) -> Result<Option<crate::context::ContextParcel>, Failure> {
+    fn context(&self) -> Result<Option<ContextParcel>, Failure> {
         self.context.parcel().map(Some)
     }
 
@@ -403,7 +413,7 @@ mod tests {
         let (mut args, mut out) = (Vec::new(), Vec::new());
         crate::codec::encode(&41_u64, &mut args).unwrap();
         answer(incoming(name, &args), &mut ContextStore::default(), &mut out);
-        crate::work::read_reply(&out, crate::codec::decode)
+        reply::read(&out, crate::codec::decode)
     }
 
     #[test]

@@ -1,69 +1,20 @@
 //! Waiting for many futures: until some or all are done, or one after the other as they finish.
 //!
-//! Each wait owns a queue of *arrivals*. Every future tells the queue its index as its outcome is
-//! published; a future that is already done does so while it is registered. So nothing can fall
-//! between looking and waiting, no future is looked at twice, and the order in the queue is the order
-//! of completion.
+//! Each wait owns a queue of [arrivals](crate::arrivals), in which its futures register.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
+    arrivals::Arrivals,
     blocking,
     error::{TaskId, Timeout},
     future::Future,
-    sync::{Condvar, Mutex},
 };
-
-/// Indices of futures, in the order in which they were done.
-pub(crate) struct Arrivals {
-    queue: Mutex<VecDeque<usize>>,
-    arrived: Condvar,
-}
-
-impl Arrivals {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new() })
-    }
-
-    pub(crate) fn push(&self, index: usize) {
-        self.queue.lock().push_back(index);
-        // WAKES: the one thread that may be in `next`; the queue is no longer empty, which it
-        // checks under the lock that was held for the push.
-        self.arrived.notify_one();
-    }
-
-    pub(crate) fn try_next(&self) -> Option<usize> {
-        self.queue.lock().pop_front()
-    }
-
-    /// The next index. `None`: the deadline came first.
-    pub(crate) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
-        if let Some(index) = self.try_next() {
-            return Some(index);
-        }
-        blocking::while_blocked(|| {
-            let mut queue = self.queue.lock();
-            loop {
-                if let Some(index) = queue.pop_front() {
-                    return Some(index);
-                }
-                match deadline {
-                    None => self.arrived.wait(&mut queue),
-                    Some(deadline) => {
-                        if self.arrived.wait_until(&mut queue, deadline).timed_out() {
-                            return queue.pop_front();
-                        }
-                    }
-                }
-            }
-        })
-    }
-}
 
 /// A future that can be waited for together with others: owned, or borrowed.
 ///
@@ -329,7 +280,7 @@ impl<F: AsFuture> Pending<F> {
         let mut indices: Vec<_> = self.futures.keys().copied().collect();
         indices.sort_unstable();
         for index in indices {
-            if !self.arrivals.queue.lock().is_empty() {
+            if !self.arrivals.is_empty() {
                 return;
             }
             self.futures[&index].as_future().reader().run_in_place();

@@ -5,10 +5,7 @@
 //! | [`Closure`] | `ThreadPoolExecutor::spawn` | no |
 //! | [`Single`] | `submit`, `submit_with` | yes |
 //! | [`Many`] | `map`, `map_with`: a chunk of items | yes, item by item |
-//!
-//! A reply is one byte, [`VALUE`] or [`FAILED`], and then the encoded value or [`Failure`].
 
-use serde::{Serialize, de::DeserializeOwned};
 use std::{
     marker::PhantomData,
     sync::Arc,
@@ -20,27 +17,10 @@ use crate::{
     context::ContextParcel,
     error::Failure,
     panic::{catch, drop_quietly},
-    portable::{CallName, Function, name_of},
+    portable::{CallName, Function, Travels, name_of},
+    reply,
+    value::Value,
 };
-
-/// What arguments and results must be, so that a call can run on any backend: `serde` in both
-/// directions, `Send`, and nothing borrowed.
-///
-/// Implemented for every such type; there is nothing to write by hand. A type of your own needs
-/// `#[derive(serde::Serialize, serde::Deserialize)]`. What cannot have that, such as a closure with
-/// captures or an open file, is for `ThreadPoolExecutor::spawn`, which stays in this process.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an argument or a result of a submitted call",
-    label = "not a value that every backend can take",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it, and let it be `Send` and own what it holds",
-    note = "what cannot be serialised stays on threads: `ThreadPoolExecutor::spawn`, `scope` and `join` take any closure"
-)]
-pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
-impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
-
-/// What a [`Context`](crate::Context) must be: a [`Value`] that threads may share.
-pub trait SharedValue: Value + Sync {}
-impl<T: Value + Sync> SharedValue for T {}
 
 /// Something to do, and how its outcome comes back.
 pub(crate) trait Work: Send + 'static {
@@ -54,15 +34,6 @@ pub(crate) trait Work: Send + 'static {
 
     /// The outcome that a reply's value holds. May panic in user code.
     fn unpack(value: &[u8]) -> Result<Self::Output, Failure>;
-}
-
-/// Work that has a descriptor.
-pub(crate) trait Travels: 'static {
-    type Function: Function<Self::Args>;
-    type Args;
-
-    /// Makes the call in the worker, appending a reply.
-    fn serve(function: Self::Function, args: &[u8], out: &mut Vec<u8>);
 }
 
 /// A call as it travels: a name, perhaps a context, and encoded arguments.
@@ -79,34 +50,6 @@ pub struct Call {
 impl Call {
     fn new<W: Travels>(function: &W::Function, args: Vec<u8>) -> Result<Call, Failure> {
         Ok(Call { name: name_of::<W>(function)?, context: function.context()?, args: Arc::new(args) })
-    }
-}
-
-const VALUE: u8 = 0;
-const FAILED: u8 = 1;
-
-/// Appends the reply of a call that failed.
-pub(crate) fn reply_failure(failure: &Failure, out: &mut Vec<u8>) {
-    out.push(FAILED);
-    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
-}
-
-/// Appends a value's reply, or that of the failure to encode it.
-fn reply(value: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.push(VALUE);
-    if let Err(failure) = catch(|| value(out)).flatten() {
-        out.truncate(start);
-        reply_failure(&failure, out);
-    }
-}
-
-/// Reads a reply, its value with `unpack`.
-pub(crate) fn read_reply<R>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<R, Failure>) -> Result<R, Failure> {
-    match bytes.split_first() {
-        Some((&VALUE, value)) => catch(|| unpack(value)).flatten(),
-        Some((&FAILED, failure)) => Err(codec::decode(failure).unwrap_or_else(|unreadable| unreadable)),
-        _ => Err(Failure::Decode { type_name: "a reply".into(), reason: "it has no known mark".into() }),
     }
 }
 
@@ -142,10 +85,10 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
         let result = catch(|| codec::decode::<A>(args)).flatten().and_then(|args| catch(|| function.call(args)));
         match result {
             Ok(value) => {
-                reply(|out| codec::encode(&value, out), out);
+                reply::value(|out| codec::encode(&value, out), out);
                 drop_quietly(value);
             }
-            Err(failure) => reply_failure(&failure, out),
+            Err(failure) => reply::failure(&failure, out),
         }
     }
 }
@@ -193,15 +136,18 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     fn serve(function: F, args: &[u8], out: &mut Vec<u8>) {
         let items = match codec::items::decode_all::<A>(args) {
             Ok(items) => items,
-            Err(failure) => return reply_failure(&failure, out),
+            Err(failure) => return reply::failure(&failure, out),
         };
         let began = Instant::now();
         let outcomes: Vec<_> =
             items.into_iter().map(|item| item.and_then(|item| catch(|| function.call(item)))).collect();
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        out.push(VALUE);
-        out.extend_from_slice(&nanos.to_le_bytes());
-        codec::items::encode_all(outcomes.into_iter(), out);
+        let encode = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&nanos.to_le_bytes());
+            codec::items::encode_all(outcomes.into_iter(), out);
+            Ok(())
+        };
+        reply::value(encode, out);
     }
 }
 

@@ -5,7 +5,7 @@
 //! by who wants them, and callbacks go to a thread of their own, so none of these can hold up another task.
 //!
 //! # Who gets a task
-//! A worker whose channel is empty, the first such one; otherwise the one with the shortest channel, up to [`DEPTH`], so that
+//! A worker whose channel is empty, the first such one; otherwise the one with the shortest channel, up to a few, so that
 //! a worker never waits for its next call. A worker that runs out while another's channel still holds calls that have not
 //! begun is given half of those, the oldest, so that calls begin in the order of their submission as far as possible.
 //!
@@ -13,44 +13,27 @@
 //! First what it answered before it died is taken from its channel. Of the rest, at most one has begun, says its
 //! claim: that one is lost. All others go back to the front of the queue.
 
-use executor_core::{
-    BrokenCause, Exit, Failure, WorkerLost,
-    blocking::{self, Home, Worker},
-    cell::{Announcement, Lease},
-    context::ContextId,
-    portable,
-    task::Parcel,
-};
+use executor_core::{BrokenCause, Exit, Failure, WorkerLost, portable, task::Parcel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
-    collections::{HashMap, VecDeque},
-    io::{self, Read, Write},
+    io,
     net::Shutdown,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    process::{self, Child, ChildStderr},
-    rc::Rc,
-    sync::{Arc, Weak, mpsc},
-    thread::{self, JoinHandle},
+    os::fd::AsFd,
+    process,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    claims::{Claim, Claims, SLOTS},
+    announcer::Announcer,
+    claims::{Claim, Claims},
+    inbox::{KillOrder, Shared},
+    lane::{InFlight, Lane},
     os,
-    pool::{KillOrder, Shared, WorkerChannel},
     supervisor::{Action, Event, Restarts, State},
-    wire::{Frame, FrameReader, Hello, Kind, SMALL_BYTES, put_call_head, put_frame},
+    wire::{Frame, Hello, Kind},
 };
-
-/// Calls in a worker's channel at most, of those that have not been taken back.
-const DEPTH: usize = 16;
-
-/// How much of a worker's standard error is kept for the error of a lost task.
-const TAIL_BYTES: usize = 4096;
-const TAIL_LINES: usize = 10;
-
-/// A worker that has closed its channel should end by itself within this time.
-const AFTER_HANG_UP: Duration = Duration::from_secs(1);
 
 /// The driver thread.
 pub(crate) fn run(shared: Arc<Shared>) {
@@ -90,36 +73,6 @@ struct Driver {
     announcer: Announcer,
     /// Tasks that got their outcome since the inbox was last told.
     ended: usize,
-}
-
-/// A worker process, and what lies in its channel.
-struct Lane {
-    state: State,
-    deadline: Option<Instant>,
-    channel: Arc<WorkerChannel>,
-    stream: UnixStream,
-    child: Child,
-    pidfd: OwnedFd,
-    stderr: Option<ChildStderr>,
-    tail: VecDeque<u8>,
-    reader: FrameReader,
-    outbox: Outbox,
-    /// In the order in which they were sent, which is the order of the answers.
-    in_flight: VecDeque<InFlight>,
-    next_ticket: u64,
-    /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
-    contexts: HashMap<ContextId, Weak<[u8]>>,
-    greeted: bool,
-    was_ready: bool,
-    hung_up: bool,
-    /// The call that it is being killed for.
-    victim: Option<u64>,
-}
-
-struct InFlight {
-    ticket: u64,
-    /// `None`: the initializer, or a call that was taken back and will be skipped.
-    parcel: Option<Parcel>,
 }
 
 impl Driver {
@@ -506,7 +459,7 @@ impl Driver {
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);
         // A failure means that it has ended already, which its descriptor tells as well.
-        let _ = os::send_with_descriptor(&started.channel, &hello, std::os::fd::AsFd::as_fd(&memory));
+        let _ = os::send_with_descriptor(&started.channel, &hello, memory.as_fd());
         self.lanes.push(Lane::new(worker, claims, started, &self.shared));
         self.tell_pids();
         Ok(())
@@ -533,271 +486,6 @@ struct Happened {
     ended: bool,
     channel: bool,
     stderr: bool,
-}
-
-impl Lane {
-    fn new(worker: u64, claims: Claims, started: os::Started, shared: &Arc<Shared>) -> Lane {
-        let state = State::Starting;
-        Lane {
-            state,
-            deadline: state.limit().and_then(|limit| Instant::now().checked_add(limit)),
-            channel: Arc::new(WorkerChannel { worker, claims, shared: Arc::clone(shared) }),
-            stream: started.channel,
-            child: started.child,
-            pidfd: started.pidfd,
-            stderr: Some(started.stderr),
-            tail: VecDeque::new(),
-            reader: FrameReader::new(),
-            outbox: Outbox::default(),
-            in_flight: VecDeque::new(),
-            next_ticket: 0,
-            contexts: HashMap::new(),
-            greeted: false,
-            was_ready: false,
-            hung_up: false,
-            victim: None,
-        }
-    }
-
-    /// Calls in the channel that have not been taken back.
-    fn live(&self) -> usize {
-        self.in_flight.iter().filter(|call| call.parcel.is_some()).count()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.state == State::Idle && !self.hung_up
-    }
-
-    fn takes_calls(&self) -> bool {
-        self.state.accepts_calls() && !self.hung_up && self.in_flight.len() < SLOTS && self.live() < DEPTH
-    }
-
-    fn new_ticket(&mut self) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.channel.claims.offer(ticket);
-        ticket
-    }
-
-    /// Puts a call into the channel. `false`: it is cancelled.
-    fn send_call(&mut self, parcel: Parcel) -> bool {
-        let ticket = self.new_ticket();
-        let channel = Arc::clone(&self.channel) as Arc<dyn executor_core::cell::Channel>;
-        if !parcel.dispatch(Lease { channel, ticket }) {
-            self.next_ticket = ticket; // it was not used
-            return false;
-        }
-        if let Some(context) = &parcel.call().context
-            && !self.contexts.contains_key(&context.id)
-        {
-            self.forget_contexts();
-            self.outbox.put_context(context.id, &context.bytes);
-            self.contexts.insert(context.id, Arc::downgrade(&context.bytes));
-        }
-        self.outbox.put_call(ticket, &parcel);
-        self.in_flight.push_back(InFlight { ticket, parcel: Some(parcel) });
-        true
-    }
-
-    /// Takes back up to `count` calls that have not begun, the oldest of them, in their order.
-    fn take_back(&mut self, count: usize) -> Vec<Parcel> {
-        let mut taken = Vec::new();
-        for call in &mut self.in_flight {
-            if taken.len() == count {
-                break;
-            }
-            if call.parcel.is_some() && self.channel.claims.revoke(call.ticket) {
-                taken.extend(call.parcel.take());
-            }
-        }
-        taken
-    }
-
-    fn forget_contexts(&mut self) {
-        let outbox = &mut self.outbox;
-        self.contexts.retain(|id, bytes| {
-            let alive = bytes.strong_count() > 0;
-            if !alive {
-                outbox.put_forget(*id);
-            }
-            alive
-        });
-    }
-
-    fn flush(&mut self) {
-        if !self.hung_up && self.outbox.flush(&self.stream).is_err() {
-            // It reads no more. What it still has to say, and its end, are noticed as ever.
-            self.outbox = Outbox::default();
-        }
-    }
-
-    fn hang_up(&mut self) {
-        self.hung_up = true;
-        self.outbox = Outbox::default();
-        if self.state.accepts_calls() {
-            self.deadline = Instant::now().checked_add(AFTER_HANG_UP);
-        }
-    }
-
-    /// Passes on what the worker wrote to its standard error, and keeps the last of it. `false`: nothing was there.
-    fn read_stderr(&mut self) -> bool {
-        let Some(stderr) = &mut self.stderr else { return false };
-        let mut bytes = [0; 8192];
-        match stderr.read(&mut bytes) {
-            Ok(0) => {
-                self.stderr = None;
-                false
-            }
-            Ok(got) => {
-                // Nobody to tell if this process's own standard error is closed.
-                let _ = io::stderr().write_all(&bytes[..got]);
-                self.tail.extend(&bytes[..got]);
-                let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
-                self.tail.drain(..surplus);
-                true
-            }
-            Err(error) => error.kind() == io::ErrorKind::Interrupted,
-        }
-    }
-
-    fn last_lines(&mut self) -> String {
-        let tail = String::from_utf8_lossy(self.tail.make_contiguous()).into_owned();
-        let lines: Vec<_> = tail.trim().lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
-    }
-}
-
-/// Bytes on their way to a worker.
-#[derive(Default)]
-struct Outbox {
-    segments: VecDeque<Segment>,
-    /// How much of the first segment is sent.
-    sent: usize,
-}
-
-enum Segment {
-    Frames(Vec<u8>),
-    /// Large arguments, sent from where they are.
-    Args(Arc<Vec<u8>>),
-    Context(Arc<[u8]>),
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Segment::Frames(bytes) => bytes,
-            Segment::Args(bytes) => bytes,
-            Segment::Context(bytes) => bytes,
-        }
-    }
-}
-
-impl Outbox {
-    fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    fn frames(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.segments.back(), Some(Segment::Frames(_))) {
-            self.segments.push_back(Segment::Frames(Vec::new()));
-        }
-        match self.segments.back_mut() {
-            Some(Segment::Frames(bytes)) => bytes,
-            _ => unreachable!("it was put there"),
-        }
-    }
-
-    fn put_call(&mut self, ticket: u64, parcel: &Parcel) {
-        let call = parcel.call();
-        let frames = self.frames();
-        put_call_head(ticket, call, frames);
-        if call.args.len() <= SMALL_BYTES {
-            frames.extend_from_slice(&call.args);
-        } else {
-            self.segments.push_back(Segment::Args(Arc::clone(&call.args)));
-        }
-    }
-
-    fn put_context(&mut self, id: ContextId, bytes: &Arc<[u8]>) {
-        crate::wire::Header { kind: Kind::Context, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
-        self.segments.push_back(Segment::Context(Arc::clone(bytes)));
-    }
-
-    fn put_forget(&mut self, id: ContextId) {
-        put_frame(Kind::Forget, id.0, &[], self.frames());
-    }
-
-    /// Sends as much as the worker takes now.
-    fn flush(&mut self, stream: &UnixStream) -> io::Result<()> {
-        while let Some(segment) = self.segments.front() {
-            let bytes = segment.bytes();
-            if self.sent == bytes.len() {
-                self.segments.pop_front();
-                self.sent = 0;
-                continue;
-            }
-            match os::send(stream, &bytes[self.sent..]) {
-                Ok(sent) => self.sent += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Runs callbacks on a thread of their own, which starts with the first of them.
-struct Announcer {
-    home: Home,
-    name: String,
-    thread: Option<(mpsc::Sender<Announcement>, JoinHandle<()>)>,
-}
-
-impl Announcer {
-    fn new(shared: &Shared) -> Self {
-        Announcer { home: shared.home, name: format!("{}-callbacks", shared.name_prefix), thread: None }
-    }
-
-    fn announce(&mut self, announcement: Option<Announcement>) {
-        let Some(announcement) = announcement else { return };
-        if self.thread.is_none() {
-            let (sender, receiver) = mpsc::channel::<Announcement>();
-            let home = self.home;
-            let run = move || {
-                // So that a callback that shuts this pool down does not wait for itself.
-                let _entered = blocking::enter(Rc::new(CallbackThread(home)));
-                receiver.into_iter().for_each(Announcement::run);
-            };
-            self.thread = thread::Builder::new().name(self.name.clone()).spawn(run).ok().map(|thread| (sender, thread));
-        }
-        match &self.thread {
-            // Gives it back if the thread is gone, and dropping it runs it: late, but not lost.
-            Some((sender, _)) => drop(sender.send(announcement)),
-            None => announcement.run(),
-        }
-    }
-}
-
-impl Drop for Announcer {
-    fn drop(&mut self) {
-        if let Some((sender, thread)) = self.thread.take() {
-            drop(sender);
-            // Callbacks' panics are contained, so there is none to pass on.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct CallbackThread(Home);
-
-impl Worker for CallbackThread {
-    fn home(&self) -> Home {
-        self.0
-    }
-
-    fn block(&self) {}
-
-    fn unblock(&self) {}
 }
 
 /// A driver that is gone leaves futures that nobody will ever complete.

@@ -6,6 +6,9 @@
 //! | `builder` | what can be chosen |
 //! | `supervisor` | the life of a worker process, as pure transitions |
 //! | `driver` | the one thread that feeds the supervisor with events and does what it says |
+//! | `inbox` | what handle and driver share |
+//! | `lane` | one worker process, and what lies in its channel |
+//! | `announcer` | where callbacks run |
 //! | `wire` | what goes through a worker's channel |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`] | the other side |
@@ -16,9 +19,12 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("executor-process needs Linux: it rests on pidfd, memfd and /proc/self/exe");
 
+mod announcer;
 mod builder;
 mod claims;
 mod driver;
+mod inbox;
+mod lane;
 mod os;
 mod pool;
 mod supervisor;

@@ -1,0 +1,62 @@
+//! Which of many futures are done: what `wait`, `as_completed` and an unordered `map` wait on.
+//!
+//! Every future tells the queue its index as its outcome is published; one that is already done does so while it is
+//! registered. So nothing can fall between looking and waiting, no future is looked at twice, and the order in the queue is
+//! the order of completion.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use crate::{
+    blocking,
+    sync::{Condvar, Mutex},
+};
+
+/// Indices of futures, in the order in which they were done.
+pub(crate) struct Arrivals {
+    queue: Mutex<VecDeque<usize>>,
+    arrived: Condvar,
+}
+
+impl Arrivals {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new() })
+    }
+
+    pub(crate) fn push(&self, index: usize) {
+        self.queue.lock().push_back(index);
+        // WAKES: the one thread that may be in `next`; the queue is no longer empty, which it
+        // checks under the lock that was held for the push.
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().is_empty()
+    }
+
+    pub(crate) fn try_next(&self) -> Option<usize> {
+        self.queue.lock().pop_front()
+    }
+
+    /// The next index. `None`: the deadline came first.
+    pub(crate) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
+        if let Some(index) = self.try_next() {
+            return Some(index);
+        }
+        blocking::while_blocked(|| {
+            let mut queue = self.queue.lock();
+            loop {
+                if let Some(index) = queue.pop_front() {
+                    return Some(index);
+                }
+                match deadline {
+                    None => self.arrived.wait(&mut queue),
+                    Some(deadline) => {
+                        if self.arrived.wait_until(&mut queue, deadline).timed_out() {
+                            return queue.pop_front();
+                        }
+                    }
+                }
+            }
+        })
+    }
+}

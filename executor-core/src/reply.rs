@@ -1,0 +1,32 @@
+//! How the outcome of a call comes back from another process: one byte, [`VALUE`] or [`FAILED`], and then the encoded value or
+//! [`Failure`].
+
+use crate::{codec, error::Failure, panic::catch};
+
+const VALUE: u8 = 0;
+const FAILED: u8 = 1;
+
+/// Appends the reply of a call that failed.
+pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) {
+    out.push(FAILED);
+    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
+}
+
+/// Appends a value's reply, or that of the failure to encode it.
+pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.push(VALUE);
+    if let Err(refused) = catch(|| encode(out)).flatten() {
+        out.truncate(start);
+        failure(&refused, out);
+    }
+}
+
+/// Reads a reply, its value with `unpack`.
+pub(crate) fn read<R>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<R, Failure>) -> Result<R, Failure> {
+    match bytes.split_first() {
+        Some((&VALUE, value)) => catch(|| unpack(value)).flatten(),
+        Some((&FAILED, failure)) => Err(codec::decode(failure).unwrap_or_else(|unreadable| unreadable)),
+        _ => Err(Failure::Decode { type_name: "a reply".into(), reason: "it has no known mark".into() }),
+    }
+}

@@ -1,0 +1,202 @@
+//! What a pool's handle and its driver share: a queue and a few orders, behind one lock that nobody holds while user code
+//! runs.
+
+use executor_core::{
+    BrokenCause, Failure,
+    blocking::Home,
+    cell::Channel,
+    sync::{Condvar, Mutex, MutexGuard},
+    task::Parcel,
+};
+use rustix::event::{EventfdFlags, eventfd};
+use std::{collections::VecDeque, fmt, io, mem, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Instant};
+
+use crate::claims::{Claim, Claims};
+
+pub(crate) struct Shared {
+    pub(crate) max_workers: NonZeroUsize,
+    pub(crate) name_prefix: String,
+    /// What each worker is to do first; encoded once.
+    pub(crate) initializer: Option<Parcel>,
+    pub(crate) home: Home,
+    pub(crate) wake: OwnedFd,
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+}
+
+/// What the handle leaves for the driver, and what the driver tells.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) queue: VecDeque<Parcel>,
+    pub(crate) closed: bool,
+    pub(crate) broken: Option<BrokenCause>,
+    pub(crate) kills: Vec<KillOrder>,
+    /// How often the driver was asked to take back what has not begun, and how often it did.
+    pub(crate) recalls_asked: u64,
+    pub(crate) recalls_done: u64,
+    /// What it took back, for those who asked.
+    pub(crate) recalled: Vec<Parcel>,
+    /// Tasks that were accepted and have no outcome.
+    pub(crate) unfinished: usize,
+    pub(crate) pids: Vec<u32>,
+    pub(crate) driver_is_over: bool,
+    /// Something was changed since the driver looked.
+    news: bool,
+    driver_sleeps: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KillOrder {
+    /// The worker's serial number.
+    pub(crate) worker: u64,
+    pub(crate) ticket: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(max_workers: NonZeroUsize, name_prefix: String, initializer: Option<Parcel>) -> io::Result<Self> {
+        Ok(Shared {
+            max_workers,
+            name_prefix,
+            initializer,
+            home: Home::new(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            inbox: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock()
+    }
+
+    /// Changes the inbox, and makes the driver look at it.
+    pub(crate) fn order<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
+        let mut inbox = self.inbox.lock();
+        let result = change(&mut inbox);
+        inbox.news = true;
+        let sleeps = mem::take(&mut inbox.driver_sleeps);
+        drop(inbox);
+        if sleeps {
+            // WAKES: the driver in `poll`. It said under the lock that it would sleep, and only if there were
+            // no news, so each later order finds `driver_sleeps`; the counter stays readable until it is
+            // read, so it cannot be missed between saying and polling. A full counter is as readable as
+            // any, so an error changes nothing.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+        result
+    }
+
+    /// The driver: begins to look at everything.
+    pub(crate) fn begin_to_look(&self) -> MutexGuard<'_, Inbox> {
+        let mut inbox = self.inbox.lock();
+        inbox.news = false;
+        inbox
+    }
+
+    /// The driver: says that it will sleep, unless there are news since it began to look.
+    pub(crate) fn prepare_to_sleep(&self) -> bool {
+        let mut inbox = self.inbox.lock();
+        inbox.driver_sleeps = !inbox.news;
+        inbox.driver_sleeps
+    }
+
+    /// The driver: is awake, because it was `woken` or because of something else.
+    pub(crate) fn awake(&self, woken: bool) {
+        self.inbox.lock().driver_sleeps = false;
+        if woken {
+            // Readable, so there is nothing that could fail.
+            let _ = rustix::io::read(&self.wake, &mut [0_u8; 8][..]);
+        }
+    }
+
+    /// The driver tells what waiters of `wait_until` may want to know.
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Inbox)) {
+        change(&mut self.inbox.lock());
+        // WAKES: threads in `wait_until`; what their conditions look at was changed under the lock.
+        self.changed.notify_all();
+    }
+
+    /// Waits until `condition` holds; `false`: the deadline came first.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>, condition: impl Fn(&Inbox) -> bool) -> bool {
+        let mut inbox = self.inbox.lock();
+        while !condition(&inbox) {
+            match deadline {
+                None => self.changed.wait(&mut inbox),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut inbox, deadline).timed_out() {
+                        return condition(&inbox);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes a task in, or fails it.
+    pub(crate) fn accept(&self, parcel: Parcel) {
+        // Under one lock: a task is accepted before the pool is closed, or refused.
+        let refused = self.order(|inbox| match inbox.refusal() {
+            Some(refusal) => Some((parcel, refusal)),
+            None => {
+                inbox.queue.push_back(parcel);
+                inbox.unfinished += 1;
+                None
+            }
+        });
+        if let Some((parcel, refusal)) = refused {
+            drop(parcel.fail(refusal));
+        }
+    }
+
+    /// Cancels, on this thread, what has not begun: in the queue, and in the workers' channels.
+    pub(crate) fn cancel_pending(&self) -> usize {
+        let asked = self.order(|inbox| {
+            inbox.recalls_asked += 1;
+            inbox.recalls_asked
+        });
+        self.wait_until(None, |inbox| inbox.recalls_done >= asked || inbox.driver_is_over);
+        let pending = mem::take(&mut self.inbox().recalled);
+        let count = pending.len();
+        let cancelled = pending.into_iter().filter_map(|parcel| parcel.cancel().then_some(())).count();
+        self.order(|inbox| inbox.unfinished -= count);
+        cancelled
+    }
+}
+
+impl Inbox {
+    /// Why nothing is accepted any more, if so.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
+        match &self.broken {
+            Some(cause) => Some(Failure::Broken(cause.clone())),
+            None => self.closed.then_some(Failure::Shutdown),
+        }
+    }
+}
+
+/// One worker's channel, as the tasks in it see it.
+pub(crate) struct WorkerChannel {
+    pub(crate) worker: u64,
+    pub(crate) claims: Claims,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Channel for WorkerChannel {
+    fn revoke(&self, ticket: u64) -> bool {
+        self.claims.revoke(ticket)
+    }
+
+    fn has_begun(&self, ticket: u64) -> bool {
+        self.claims.get(ticket) == Claim::Begun
+    }
+
+    fn kill(&self, ticket: u64) -> bool {
+        self.shared.order(|inbox| inbox.kills.push(KillOrder { worker: self.worker, ticket }));
+        true
+    }
+}
+
+impl fmt::Debug for WorkerChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerChannel").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}

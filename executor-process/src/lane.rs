@@ -1,0 +1,274 @@
+//! A worker process, and what lies in its channel.
+
+use executor_core::{
+    cell::{Channel, Lease},
+    context::ContextId,
+    task::Parcel,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Child, ChildStderr},
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    claims::{Claims, SLOTS},
+    inbox::{Shared, WorkerChannel},
+    os,
+    supervisor::State,
+    wire::{FrameReader, Header, Kind, SMALL_BYTES, put_call_head, put_frame},
+};
+
+/// Calls in a worker's channel at most, of those that have not been taken back.
+const DEPTH: usize = 16;
+
+/// How much of a worker's standard error is kept for the error of a lost task.
+const TAIL_BYTES: usize = 4096;
+const TAIL_LINES: usize = 10;
+
+/// A worker that has closed its channel should end by itself within this time.
+const AFTER_HANG_UP: Duration = Duration::from_secs(1);
+
+/// A worker process, and what lies in its channel.
+pub(crate) struct Lane {
+    pub(crate) state: State,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) channel: Arc<WorkerChannel>,
+    pub(crate) stream: UnixStream,
+    pub(crate) child: Child,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) tail: VecDeque<u8>,
+    pub(crate) reader: FrameReader,
+    pub(crate) outbox: Outbox,
+    /// In the order in which they were sent, which is the order of the answers.
+    pub(crate) in_flight: VecDeque<InFlight>,
+    pub(crate) next_ticket: u64,
+    /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
+    pub(crate) contexts: HashMap<ContextId, Weak<[u8]>>,
+    pub(crate) greeted: bool,
+    pub(crate) was_ready: bool,
+    pub(crate) hung_up: bool,
+    /// The call that it is being killed for.
+    pub(crate) victim: Option<u64>,
+}
+
+pub(crate) struct InFlight {
+    pub(crate) ticket: u64,
+    /// `None`: the initializer, or a call that was taken back and will be skipped.
+    pub(crate) parcel: Option<Parcel>,
+}
+
+impl Lane {
+    pub(crate) fn new(worker: u64, claims: Claims, started: os::Started, shared: &Arc<Shared>) -> Lane {
+        let state = State::Starting;
+        Lane {
+            state,
+            deadline: state.limit().and_then(|limit| Instant::now().checked_add(limit)),
+            channel: Arc::new(WorkerChannel { worker, claims, shared: Arc::clone(shared) }),
+            stream: started.channel,
+            child: started.child,
+            pidfd: started.pidfd,
+            stderr: Some(started.stderr),
+            tail: VecDeque::new(),
+            reader: FrameReader::new(),
+            outbox: Outbox::default(),
+            in_flight: VecDeque::new(),
+            next_ticket: 0,
+            contexts: HashMap::new(),
+            greeted: false,
+            was_ready: false,
+            hung_up: false,
+            victim: None,
+        }
+    }
+
+    /// Calls in the channel that have not been taken back.
+    pub(crate) fn live(&self) -> usize {
+        self.in_flight.iter().filter(|call| call.parcel.is_some()).count()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == State::Idle && !self.hung_up
+    }
+
+    pub(crate) fn takes_calls(&self) -> bool {
+        self.state.accepts_calls() && !self.hung_up && self.in_flight.len() < SLOTS && self.live() < DEPTH
+    }
+
+    pub(crate) fn new_ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.channel.claims.offer(ticket);
+        ticket
+    }
+
+    /// Puts a call into the channel. `false`: it is cancelled.
+    pub(crate) fn send_call(&mut self, parcel: Parcel) -> bool {
+        let ticket = self.new_ticket();
+        let channel = Arc::clone(&self.channel) as Arc<dyn Channel>;
+        if !parcel.dispatch(Lease { channel, ticket }) {
+            self.next_ticket = ticket; // it was not used
+            return false;
+        }
+        if let Some(context) = &parcel.call().context
+            && !self.contexts.contains_key(&context.id)
+        {
+            self.forget_contexts();
+            self.outbox.put_context(context.id, &context.bytes);
+            self.contexts.insert(context.id, Arc::downgrade(&context.bytes));
+        }
+        self.outbox.put_call(ticket, &parcel);
+        self.in_flight.push_back(InFlight { ticket, parcel: Some(parcel) });
+        true
+    }
+
+    /// Takes back up to `count` calls that have not begun, the oldest of them, in their order.
+    pub(crate) fn take_back(&mut self, count: usize) -> Vec<Parcel> {
+        let mut taken = Vec::new();
+        for call in &mut self.in_flight {
+            if taken.len() == count {
+                break;
+            }
+            if call.parcel.is_some() && self.channel.claims.revoke(call.ticket) {
+                taken.extend(call.parcel.take());
+            }
+        }
+        taken
+    }
+
+    pub(crate) fn forget_contexts(&mut self) {
+        let outbox = &mut self.outbox;
+        self.contexts.retain(|id, bytes| {
+            let alive = bytes.strong_count() > 0;
+            if !alive {
+                outbox.put_forget(*id);
+            }
+            alive
+        });
+    }
+
+    pub(crate) fn flush(&mut self) {
+        if !self.hung_up && self.outbox.flush(&self.stream).is_err() {
+            // It reads no more. What it still has to say, and its end, are noticed as ever.
+            self.outbox = Outbox::default();
+        }
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.hung_up = true;
+        self.outbox = Outbox::default();
+        if self.state.accepts_calls() {
+            self.deadline = Instant::now().checked_add(AFTER_HANG_UP);
+        }
+    }
+
+    /// Passes on what the worker wrote to its standard error, and keeps the last of it. `false`: nothing was there.
+    pub(crate) fn read_stderr(&mut self) -> bool {
+        let Some(stderr) = &mut self.stderr else { return false };
+        let mut bytes = [0; 8192];
+        match stderr.read(&mut bytes) {
+            Ok(0) => {
+                self.stderr = None;
+                false
+            }
+            Ok(got) => {
+                // Nobody to tell if this process's own standard error is closed.
+                let _ = io::stderr().write_all(&bytes[..got]);
+                self.tail.extend(&bytes[..got]);
+                let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
+                self.tail.drain(..surplus);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        }
+    }
+
+    pub(crate) fn last_lines(&mut self) -> String {
+        let tail = String::from_utf8_lossy(self.tail.make_contiguous()).into_owned();
+        let lines: Vec<_> = tail.trim().lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+}
+
+/// Bytes on their way to a worker.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    segments: VecDeque<Segment>,
+    /// How much of the first segment is sent.
+    sent: usize,
+}
+
+enum Segment {
+    Frames(Vec<u8>),
+    /// Large arguments, sent from where they are.
+    Args(Arc<Vec<u8>>),
+    Context(Arc<[u8]>),
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Frames(bytes) => bytes,
+            Segment::Args(bytes) => bytes,
+            Segment::Context(bytes) => bytes,
+        }
+    }
+}
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    fn frames(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.segments.back(), Some(Segment::Frames(_))) {
+            self.segments.push_back(Segment::Frames(Vec::new()));
+        }
+        match self.segments.back_mut() {
+            Some(Segment::Frames(bytes)) => bytes,
+            _ => unreachable!("it was put there"),
+        }
+    }
+
+    pub(crate) fn put_call(&mut self, ticket: u64, parcel: &Parcel) {
+        let call = parcel.call();
+        let frames = self.frames();
+        put_call_head(ticket, call, frames);
+        if call.args.len() <= SMALL_BYTES {
+            frames.extend_from_slice(&call.args);
+        } else {
+            self.segments.push_back(Segment::Args(Arc::clone(&call.args)));
+        }
+    }
+
+    fn put_context(&mut self, id: ContextId, bytes: &Arc<[u8]>) {
+        Header { kind: Kind::Context, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
+        self.segments.push_back(Segment::Context(Arc::clone(bytes)));
+    }
+
+    fn put_forget(&mut self, id: ContextId) {
+        put_frame(Kind::Forget, id.0, &[], self.frames());
+    }
+
+    /// Sends as much as the worker takes now.
+    fn flush(&mut self, stream: &UnixStream) -> io::Result<()> {
+        while let Some(segment) = self.segments.front() {
+            let bytes = segment.bytes();
+            if self.sent == bytes.len() {
+                self.segments.pop_front();
+                self.sent = 0;
+                continue;
+            }
+            match os::send(stream, &bytes[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
