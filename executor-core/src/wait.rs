@@ -1,6 +1,6 @@
 //! Waiting for many futures: until some or all are done, or one after the other as they finish.
 //!
-//! Each wait owns a queue of [arrivals](crate::arrivals), in which its futures register.
+//! Each wait owns a queue of *arrivals*, in which its futures register.
 
 use std::{
     collections::HashMap,
