@@ -4,7 +4,6 @@ use crate::support::{DEADLINE, Gate, Log, append, eventually, pass};
 use concurrent_futures::{ALL_COMPLETED, Context, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait};
 use std::{
     env, fs, io,
-    path::Path,
     process::{self, Command, Stdio},
     time::Instant,
 };
@@ -365,8 +364,14 @@ fn a_marker_without_a_channel_is_refused() {
 /// What a worker prints is the user's: standard output and error pass through.
 #[test]
 fn output_passes_through() {
-    let example = Path::new(&env::current_exe().unwrap()).ancestors().nth(2).unwrap().join("examples/output");
-    let output = Command::new(example).output().unwrap();
+    // Built first, so that nothing but the example speaks.
+    let cargo = |verb| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args([verb, "--quiet", "--example", "output"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command
+    };
+    assert!(cargo("build").status().unwrap().success());
+    let output = cargo("run").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "printed by the worker\nprinted by the parent\n");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "told by the worker\n");

@@ -10,7 +10,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -397,13 +397,19 @@ impl Drop for Scratch {
     }
 }
 
-/// Beside this test's own directory: Cargo has no variable for examples.
-fn example() -> PathBuf {
-    let test = env::current_exe().expect("this test is a file");
-    let target = test.parent().and_then(Path::parent).expect("it lies in target/debug/deps");
-    let example = target.join("examples/gutenberg");
-    assert!(example.exists(), "no {example:?}; a test that runs alone needs `cargo build --example gutenberg` first");
-    example
+/// Where the example is. Built here: nothing builds it when a test runs alone, and it might be of yesterday.
+fn example() -> &'static Path {
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLE.get_or_init(|| {
+        let test = env::current_exe().expect("this test is a file");
+        let target = test.ancestors().nth(2).expect("it lies in target/debug/deps");
+        let profile = if target.ends_with("release") { "release" } else { "dev" };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", "gutenberg", "--profile", profile]);
+        let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo built this test");
+        assert!(built.success(), "{build:?}");
+        target.join("examples/gutenberg")
+    })
 }
 
 /// A line of `--json`.
