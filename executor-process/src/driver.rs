@@ -35,6 +35,9 @@ use crate::{
     wire::{Frame, Hello, Kind},
 };
 
+/// Reads from a dead worker's standard error at most.
+const LAST_READS: usize = 64;
+
 /// The driver thread.
 pub(crate) fn run(shared: Arc<Shared>) {
     let _guard = AbortIfPanic;
@@ -114,6 +117,7 @@ impl Driver {
     /// Puts calls that have not begun back to the front of the queue.
     fn requeue(&mut self, calls: Vec<Parcel>) {
         let mut cancelled = Vec::new();
+        // LOCK: the inbox's, then a cell's; nobody takes them the other way round.
         let mut inbox = self.shared.inbox();
         for parcel in calls.into_iter().rev() {
             if parcel.recall() {
@@ -191,8 +195,14 @@ impl Driver {
         let inbox = self.shared.inbox();
         let closing = inbox.closed && inbox.queue.is_empty();
         drop(inbox);
-        if closing {
-            for lane in 0..self.lanes.len() {
+        if !closing {
+            return;
+        }
+        let calls: usize = self.lanes.iter().map(Lane::live).sum();
+        let ready = self.lanes.iter().filter(|lane| lane.state.accepts_calls()).count();
+        for lane in 0..self.lanes.len() {
+            // One that is starting will take over calls from the others' channels, if there are enough for all.
+            if self.lanes[lane].state != State::Starting || calls <= ready {
                 self.on(lane, Event::Close);
             }
         }
@@ -379,6 +389,7 @@ impl Driver {
         if self.lanes[lane].state == State::Starting {
             self.break_down(BrokenCause::Spawn(format!("a worker cannot serve this process: {why}")));
         }
+        self.lanes[lane].note(&format!("concurrent-futures: the worker is ended, for {why}\n"));
         self.on(lane, Event::Unfit);
     }
 
@@ -389,7 +400,7 @@ impl Driver {
             this.state = state;
             this.deadline = state.limit().and_then(|limit| Instant::now().checked_add(limit));
         }
-        if event == Event::Ready {
+        if event == Event::Ready && state == State::Idle {
             this.was_ready = true;
             self.restarts.ready();
         }
@@ -412,7 +423,12 @@ impl Driver {
         // What it said before it died counts.
         while self.read_channel(lane) {}
         let this = &mut self.lanes[lane];
-        while this.read_stderr() {}
+        // Bounded: a child of the worker's may still hold the pipe, and write for ever.
+        for _ in 0..LAST_READS {
+            if !this.read_stderr() {
+                break;
+            }
+        }
         let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
         let lost = WorkerLost { pid: this.child.id(), exit, stderr: this.last_lines() };
         let mut unbegun = Vec::new();

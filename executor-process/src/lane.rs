@@ -178,13 +178,22 @@ impl Lane {
             Ok(got) => {
                 // Nobody to tell if this process's own standard error is closed.
                 let _ = io::stderr().write_all(&bytes[..got]);
-                self.tail.extend(&bytes[..got]);
-                let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
-                self.tail.drain(..surplus);
+                self.keep(&bytes[..got]);
                 true
             }
             Err(error) => error.kind() == io::ErrorKind::Interrupted,
         }
+    }
+
+    /// Adds a line of our own to what will be told of this worker's end.
+    pub(crate) fn note(&mut self, line: &str) {
+        self.keep(line.as_bytes());
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.tail.extend(bytes);
+        let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..surplus);
     }
 
     pub(crate) fn last_lines(&mut self) -> String {
