@@ -30,6 +30,7 @@ bind! { Threads in threads, Processes in processes: {
         a_context_is_shared
         a_call_keeps_its_submit_site
         bad_worker_counts_are_refused
+        bad_names_are_refused
         a_pool_is_chosen_at_run_time;
     future:
         a_future_tells_where_its_call_is
@@ -54,6 +55,8 @@ bind! { Threads in threads, Processes in processes: {
         one_may_add_another
         they_see_the_value_before_it_is_taken
         they_run_before_shutdown_returns
+        one_may_wait_for_its_own_future
+        one_may_cancel_the_rest
         a_shutdown_from_one_does_not_wait_for_itself;
     wait:
         all_completed_takes_every_ending
@@ -79,6 +82,7 @@ bind! { Threads in threads, Processes in processes: {
         dropping_cancels_what_has_not_begun
         unordered_yields_what_is_there
         starting_submits_before_the_first_result
+        a_started_map_can_become_unordered
         a_panicking_input_panics_here
         items_that_do_not_encode_fail_alone
         a_map_on_a_closed_pool_fails;
@@ -90,7 +94,8 @@ bind! { Threads in threads, Processes in processes: {
         again_with_another_choice_waits
         dropping_waits
         dropping_in_a_panic_cancels
-        submits_during_shutdown_are_run_or_refused;
+        submits_during_shutdown_are_run_or_refused
+        what_is_over_is_not_reported_unfinished;
     initializer:
         it_runs_once_in_each_worker
         a_failing_one_breaks_the_pool_with_its_cause;

@@ -1,7 +1,9 @@
 //! What a dying process may cost: its own task, and nothing else.
 
 use crate::support::{DEADLINE, Gate, Log, append, eventually, pass};
-use concurrent_futures::{ALL_COMPLETED, Context, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait};
+use concurrent_futures::{
+    ALL_COMPLETED, Context as SharedContext, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait,
+};
 use std::{
     env, fs, io,
     process::{self, Command, Stdio},
@@ -204,7 +206,7 @@ fn a_context_travels_once() {
     }
     let log = Log::new();
     let pool = pool(1);
-    let context = Context::new(Noted(log.path()));
+    let context = SharedContext::new(Noted(log.path()));
     let call = |context: &Noted, dies: bool| {
         if dies {
             process::abort();
@@ -375,4 +377,122 @@ fn output_passes_through() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "printed by the worker\nprinted by the parent\n");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "told by the worker\n");
+}
+
+/// A pool that is broken by one worker still gives every future its outcome when another one dies with calls in its channel.
+#[test]
+fn a_broken_pool_completes_what_comes_back() {
+    let (log, gate) = (Log::new(), Gate::new());
+    let second_fails = |log: String| {
+        append(&log, "started");
+        assert!(fs::read_to_string(&log).unwrap().lines().count() < 2, "the second one");
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(2).initializer(second_fails, log.path()).build().unwrap();
+    let dies = |key| -> () {
+        pass(key);
+        process::exit(3)
+    };
+    let victim = pool.submit(dies, gate.key());
+    gate.await_arrivals(1);
+    let behind: Vec<_> = (0..5).map(|x| pool.submit(|x: u32| x, x)).collect();
+    eventually("the pool is broken", || {
+        let refused = pool.submit(|()| (), ());
+        refused.done() && refused.exception().is_some_and(TaskError::is_broken)
+    });
+    gate.open();
+    assert!(victim.result().unwrap_err().is_worker_lost());
+    for future in behind {
+        assert!(future.result().unwrap_err().is_broken());
+    }
+}
+
+/// INI-06: neither does a pool that is closed meanwhile try for ever.
+#[test]
+fn a_crashing_initializer_ends_a_closed_pool() {
+    let log = Log::new();
+    let crash = |log: String| {
+        append(&log, "tried");
+        process::exit(5);
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).initializer(crash, log.path()).build().unwrap();
+    let future = pool.submit(|x: u8| x, 1);
+    drop(pool);
+    assert!(future.result().unwrap_err().is_broken());
+    assert_eq!(log.lines().len(), 3);
+}
+
+/// A worker that dies on its own once it is ready is not replaced for nothing, and not for ever.
+#[test]
+fn workers_that_die_idle_are_not_replaced_without_need() {
+    let log = Log::new();
+    let dies_later = |log: String| {
+        append(&log, "started");
+        std::thread::spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            process::abort();
+        });
+    };
+    let pool = ProcessPoolExecutor::builder().max_workers(2).initializer(dies_later, log.path()).build().unwrap();
+    assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
+    eventually("its death", || pool.worker_pids().is_empty());
+    assert_eq!(log.lines().len(), 1);
+    assert_eq!(pool.submit(|x: u8| x, 2).result().unwrap(), 2);
+}
+
+/// A call that is killed as it ends does not take the one behind it along.
+#[test]
+fn kill_never_hits_the_next_call() {
+    let pool = pool(1);
+    for _ in 0..300 {
+        let quick = pool.submit(|()| (), ());
+        let next = pool.submit(|()| std::thread::sleep(std::time::Duration::from_micros(300)), ());
+        while !quick.running() && !quick.done() {
+            std::hint::spin_loop();
+        }
+        quick.kill();
+        assert!(next.exception().is_none(), "{:?}", next.exception());
+        drop(quick);
+    }
+}
+
+/// Workers' standard error goes on though this thread holds the lock of ours.
+#[test]
+fn a_held_standard_error_holds_nobody_up() {
+    let pool = pool(1);
+    let lock = io::stderr().lock();
+    let loud = |lines: u32| {
+        for _ in 0..lines {
+            eprintln!();
+        }
+    };
+    let future = pool.submit(loud, 3);
+    assert!(future.wait_timeout(DEADLINE));
+    drop(pool);
+    drop(lock);
+}
+
+/// A waker is a runtime's code: it runs where callbacks run, not on the thread that serves every worker.
+#[test]
+fn wakers_do_not_run_on_the_driver() {
+    use std::{
+        pin::pin,
+        sync::{Arc, mpsc},
+        task::{Context, Poll, Wake, Waker},
+        thread,
+    };
+    struct Tells(mpsc::Sender<String>);
+    impl Wake for Tells {
+        fn wake(self: Arc<Self>) {
+            self.0.send(thread::current().name().unwrap_or_default().to_owned()).unwrap();
+        }
+    }
+    let (pool, gate) = (pool(1), Gate::new());
+    let mut future = pin!(pool.submit(pass, gate.key()));
+    let (tell, told) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Tells(tell)));
+    assert!(matches!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending));
+    gate.open();
+    let name = told.recv_timeout(DEADLINE).unwrap();
+    assert!(name.ends_with("-callbacks"), "{name}");
+    assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
 }

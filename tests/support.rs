@@ -25,6 +25,9 @@ pub(crate) trait Backend {
 
     /// What a pool of this kind says to that many workers.
     fn refusal(workers: usize) -> Option<BuildError>;
+
+    /// What a pool of this kind says to that prefix of its workers' names.
+    fn refusal_of_name(prefix: &str) -> Option<BuildError>;
 }
 
 pub(crate) struct Threads;
@@ -43,6 +46,10 @@ impl Backend for Threads {
     fn refusal(workers: usize) -> Option<BuildError> {
         ThreadPoolExecutor::new(workers).err()
     }
+
+    fn refusal_of_name(prefix: &str) -> Option<BuildError> {
+        ThreadPoolExecutor::builder().thread_name_prefix(prefix).build().err()
+    }
 }
 
 impl Backend for Processes {
@@ -57,6 +64,10 @@ impl Backend for Processes {
 
     fn refusal(workers: usize) -> Option<BuildError> {
         ProcessPoolExecutor::new(workers).err()
+    }
+
+    fn refusal_of_name(prefix: &str) -> Option<BuildError> {
+        ProcessPoolExecutor::builder().process_name_prefix(prefix).build().err()
     }
 }
 

@@ -387,3 +387,74 @@ fn the_last_handle_may_be_dropped_inside() {
     ready.wait();
     told.recv_timeout(DEADLINE).unwrap();
 }
+
+/// Two tasks always run at the same time on two workers, however wake-ups fall together.
+#[test]
+fn no_task_waits_beside_a_free_worker() {
+    for _ in 0..3000 {
+        let pool = pool(2);
+        let (left, right) = (Arc::new(Barrier::new(2)), Arc::new(AtomicBool::new(false)));
+        drop(pool.spawn(|| ()));
+        let meet = |met: Arc<AtomicBool>, barrier: Arc<Barrier>| {
+            move || {
+                barrier.wait();
+                met.store(true, Ordering::SeqCst);
+            }
+        };
+        let one = pool.spawn(meet(Arc::clone(&right), Arc::clone(&left)));
+        let other = pool.spawn(meet(Arc::clone(&right), left));
+        assert!(one.wait_timeout(DEADLINE) && other.wait_timeout(DEADLINE), "one ran, and the other waited for it");
+    }
+}
+
+/// A worker that runs callbacks is busy: its pool starts another thread, and a wait inside is stood in for.
+#[test]
+fn a_worker_with_callbacks_is_busy() {
+    let (two, gate) = (pool(2), Gate::new());
+    let slow = two.submit(pass, gate.key());
+    let (entered, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (enter, wait) = (Arc::clone(&entered), Arc::clone(&go));
+    slow.add_done_callback(move |_| {
+        enter.wait();
+        wait.wait();
+    });
+    gate.open();
+    entered.wait();
+    assert!(two.spawn(|| ()).wait_timeout(DEADLINE), "it waits behind a callback");
+    go.wait();
+
+    let (one, gate) = (pool(1), Gate::new());
+    let first = one.submit(pass, gate.key());
+    let (inner, (tell, told)) = (Arc::clone(&one), mpsc::channel());
+    first.add_done_callback(move |_| tell.send(inner.spawn(|| 7).result_timeout(DEADLINE).ok()).unwrap());
+    gate.open();
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Some(7));
+}
+
+/// Ending a pool inside another pool's task is a wait like any other.
+#[test]
+fn dropping_a_pool_inside_a_task_is_stood_in_for() {
+    let outer = pool(1);
+    let inner = Arc::clone(&outer);
+    let task = outer.spawn(move || {
+        let other = pool(1);
+        let value = other.spawn(move || inner.spawn(|| 5).result().unwrap());
+        drop(other);
+        value.result().unwrap()
+    });
+    assert!(task.wait_timeout(DEADLINE));
+    assert_eq!(task.result().unwrap(), 5);
+}
+
+/// What a scope could not run is not passed over in silence.
+#[test]
+fn a_scope_on_a_closed_pool_says_so() {
+    let pool = pool(1);
+    pool.shutdown(Shutdown::wait());
+    let told = panic::catch_unwind(AssertUnwindSafe(|| {
+        pool.scope(|scope| {
+            scope.spawn(|| ());
+        })
+    }));
+    assert!(told.unwrap_err().downcast_ref::<String>().unwrap().contains("already shut down"));
+}

@@ -84,7 +84,12 @@ impl Drop for Entered {
 /// The pool whose worker this thread is.
 #[must_use]
 pub fn current_home() -> Option<Home> {
-    CURRENT.with_borrow(|worker| worker.as_ref().map(|worker| worker.home()))
+    worker().map(|worker| worker.home())
+}
+
+/// This thread as a worker. A thread that is being taken down is none any more.
+fn worker() -> Option<Rc<dyn Worker>> {
+    CURRENT.try_with(|worker| worker.borrow().clone()).ok().flatten()
 }
 
 /// Runs `task` if it belongs to the pool `home` and this thread is one of that pool's workers.
@@ -97,10 +102,9 @@ pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
     }
 }
 
-/// Performs a wait that may block, telling this thread's pool around it.
-pub(crate) fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
-    let worker = CURRENT.with_borrow(Clone::clone);
-    let Some(worker) = worker else { return wait() };
+/// Performs a wait that may block, telling this thread's pool around it. For backends: `wait` runs no user code.
+pub fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
+    let Some(worker) = worker() else { return wait() };
     worker.block();
     let result = wait();
     worker.unblock();

@@ -30,6 +30,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
+    thread::{self, ThreadId},
     time::Instant,
 };
 
@@ -79,13 +80,27 @@ type Callback<R> = Box<dyn FnOnce(&Future<R>) + Send>;
 
 struct Watchers<R> {
     callbacks: Vec<Callback<R>>,
+    /// The thread that runs the callbacks now: for it, the outcome is there.
+    announcer: Option<ThreadId>,
     waker: Option<Waker>,
     arrivals: Vec<(Arc<Arrivals>, usize)>,
 }
 
+impl<W: Work> Shared<W> {
+    /// Whether somebody's code is to run before or at the publication: a callback, or a runtime's waker.
+    fn is_watched(&self) -> bool {
+        self.watchers.as_ref().is_some_and(|watchers| !watchers.callbacks.is_empty() || watchers.waker.is_some())
+    }
+
+    fn is_announced_here(&self) -> bool {
+        let announcer = self.watchers.as_ref().and_then(|watchers| watchers.announcer);
+        announcer.is_some_and(|announcer| announcer == thread::current().id())
+    }
+}
+
 impl<R> Default for Watchers<R> {
     fn default() -> Self {
-        Watchers { callbacks: Vec::new(), waker: None, arrivals: Vec::new() }
+        Watchers { callbacks: Vec::new(), announcer: None, waker: None, arrivals: Vec::new() }
     }
 }
 
@@ -132,7 +147,7 @@ enum Cancel {
     Refused,
 }
 
-/// Callbacks that are due, and the publication after them.
+/// Callbacks and wakers that are due, and the publication between them.
 ///
 /// A backend that must not run user code where a task ended hands this to a thread that may.
 /// Dropping it does the same as [`run`](Self::run).
@@ -201,6 +216,7 @@ pub(crate) trait Runnable: Send + Sync {
     fn complete(self: Arc<Self>, reply: Vec<u8>) -> Option<Announcement>;
     fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
     fn cancel(self: Arc<Self>) -> bool;
+    fn is_over(&self) -> bool;
 }
 
 /// The user's end.
@@ -211,6 +227,7 @@ trait Readable<R>: Send + Sync {
     fn kill(self: Arc<Self>) -> bool;
     fn run_here(self: Arc<Self>);
     fn is_published(&self) -> bool;
+    fn is_here(&self) -> bool;
     fn wait(&self, deadline: Option<Instant>) -> bool;
     fn ready(&self) -> Option<*const Result<R, TaskError>>;
     /// # Safety
@@ -252,6 +269,11 @@ impl<R> Reader<R> {
 
     pub(crate) fn is_published(&self) -> bool {
         self.0.is_published()
+    }
+
+    /// Whether there is nothing to wait for: the outcome is published, or this thread runs its callbacks.
+    pub(crate) fn is_here(&self) -> bool {
+        self.0.is_here()
     }
 
     /// Blocks until the outcome is published; `false`: the deadline came first.
@@ -351,35 +373,40 @@ impl<W: Work> Cell<W> {
         self.fill(&shared, slot);
         let work = shared.work.take();
         shared.lease = None;
-        let callbacks = shared.watchers.as_mut().map(|watchers| mem::take(&mut watchers.callbacks));
-        match callbacks {
-            Some(callbacks) if !callbacks.is_empty() => {
+        if shared.is_watched() {
+            drop(shared);
+            drop_quietly(work);
+            let cell = Arc::clone(self);
+            return Some(Announcement(Some(Box::new(move || cell.announce(&mut || ())))));
+        }
+        match work {
+            // Captures are gone before anybody learns of the end: a scope relies on it.
+            Some(work) => {
                 drop(shared);
                 drop_quietly(work);
-                let cell = Arc::clone(self);
-                Some(Announcement(Some(Box::new(move || {
-                    let view = cell.view();
-                    for callback in callbacks {
-                        call_back(callback, &view);
-                    }
-                    drop(view);
-                    cell.publish(cell.shared.lock());
-                }))))
+                self.announce(&mut || ());
             }
-            _ => {
-                // Captures are gone before anybody learns of the end: a scope relies on it.
-                let shared = match work {
-                    Some(work) => {
-                        drop(shared);
-                        drop_quietly(work);
-                        self.shared.lock()
-                    }
-                    None => shared,
-                };
-                self.publish(shared);
-                None
-            }
+            None => self.publish(shared),
         }
+        None
+    }
+
+    /// Runs callbacks until there are none left, then publishes. `over` is called in between.
+    fn announce(self: &Arc<Self>, over: &mut dyn FnMut()) {
+        let mut shared = self.shared.lock();
+        while let Some(watchers) = shared.watchers.as_mut().filter(|watchers| !watchers.callbacks.is_empty()) {
+            let callbacks = mem::take(&mut watchers.callbacks);
+            watchers.announcer = Some(thread::current().id());
+            drop(shared);
+            let view = self.view();
+            for callback in callbacks {
+                call_back(callback, &view);
+            }
+            drop(view);
+            shared = self.shared.lock();
+        }
+        over();
+        self.publish(shared);
     }
 
     fn publish(&self, mut shared: MutexGuard<'_, Shared<W>>) {
@@ -457,8 +484,12 @@ impl<W: Work> Runnable for Cell<W> {
     fn run(self: Arc<Self>, over: &mut dyn FnMut()) {
         let Some(work) = self.start() else { return over() };
         let outcome = catch(|| work.run()).map_err(|failure| self.error(failure));
-        over();
-        drop(self.end(self.shared.lock(), Event::Settle, Slot::Ready(outcome)));
+        let mut shared = self.shared.lock();
+        shared.state = shared.state.after(Event::Settle).expect("a running task settles once");
+        self.fill(&shared, Slot::Ready(outcome));
+        drop(shared);
+        // Here, on the thread of the call: it is busy until its callbacks have run.
+        self.announce(over);
         drop_quietly(self); // the last handle drops the outcome, which is user code
     }
 
@@ -496,6 +527,10 @@ impl<W: Work> Runnable for Cell<W> {
     fn cancel(self: Arc<Self>) -> bool {
         self.cancel_if_not_begun() == Cancel::Now
     }
+
+    fn is_over(&self) -> bool {
+        self.shared.lock().state.is_final()
+    }
 }
 
 impl<W: Work> Readable<W::Output> for Cell<W> {
@@ -527,6 +562,11 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
 
     fn is_published(&self) -> bool {
         self.shared.lock().published
+    }
+
+    fn is_here(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.published || shared.is_announced_here()
     }
 
     fn wait(&self, deadline: Option<Instant>) -> bool {
@@ -583,7 +623,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
 
     fn add_callback(self: Arc<Self>, callback: Callback<W::Output>) {
         let mut shared = self.shared.lock();
-        if !shared.state.is_final() {
+        if !shared.published && !shared.is_announced_here() {
             shared.watchers.get_or_insert_default().callbacks.push(callback);
             return;
         }
@@ -593,15 +633,12 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn set_waker(&self, waker: &Waker) -> bool {
+        let waker = waker.clone(); // a runtime's code, so not under the lock
         let mut shared = self.shared.lock();
         if shared.published {
             return true;
         }
-        let watchers = shared.watchers.get_or_insert_default();
-        let replaced = match &watchers.waker {
-            Some(known) if known.will_wake(waker) => None,
-            _ => watchers.waker.replace(waker.clone()),
-        };
+        let replaced = shared.watchers.get_or_insert_default().waker.replace(waker);
         drop(shared);
         drop_quietly(replaced);
         false
@@ -609,7 +646,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
 
     fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) {
         let mut shared = self.shared.lock();
-        if !shared.published {
+        if !shared.published && !shared.is_announced_here() {
             shared.watchers.get_or_insert_default().arrivals.push((Arc::clone(arrivals), index));
             return;
         }

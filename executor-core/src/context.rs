@@ -17,8 +17,8 @@ use crate::{codec, error::Failure, panic};
 /// A value that is given to many calls by reference.
 ///
 /// In this process it is shared. A worker process receives it once, with the first call that needs
-/// it, and forgets it after the last handle here is gone. It is read-only by type: a worker's copy
-/// cannot drift from this one.
+/// it; after the last handle here is gone, it forgets it when it has answered its next calls. It is
+/// read-only by type: a worker's copy cannot drift from this one.
 ///
 /// # Examples
 /// ```
@@ -35,7 +35,7 @@ pub struct Context<C>(Arc<Shared<C>>);
 struct Shared<C> {
     id: ContextId,
     value: C,
-    encoded: OnceCell<Arc<[u8]>>,
+    encoded: OnceCell<Arc<Vec<u8>>>,
 }
 
 /// Names a context among all that this process ever makes.
@@ -75,7 +75,7 @@ impl<C: Serialize + Send + Sync + 'static> Context<C> {
         let bytes = self.0.encoded.get_or_try_init(|| {
             let mut bytes = Vec::new();
             panic::catch(|| codec::encode(&self.0.value, &mut bytes))??;
-            Ok(Arc::from(bytes))
+            Ok(Arc::new(bytes))
         })?;
         Ok(ContextParcel { id: self.0.id, bytes: Arc::clone(bytes) })
     }
@@ -88,7 +88,7 @@ pub struct ContextParcel {
     pub id: ContextId,
     /// Its value, encoded. Another handle on the same allocation exists for as long as somebody
     /// may still submit a call with this context.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<Vec<u8>>,
 }
 
 /// The receiving side: the contexts that a worker has, each decoded when first used.

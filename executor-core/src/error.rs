@@ -379,6 +379,11 @@ pub enum BuildError {
         /// The most that this backend takes.
         limit: usize,
     },
+    /// The name prefix holds a NUL character, which no name of a thread or process can.
+    Name {
+        /// What was asked for.
+        prefix: String,
+    },
     /// This process cannot start workers of this kind.
     Unsupported(
         /// Why, and what to do.
@@ -392,6 +397,7 @@ impl fmt::Display for BuildError {
             BuildError::Workers { asked, limit } => {
                 write!(f, "max_workers is {asked}, and must be from 1 to {limit}")
             }
+            BuildError::Name { prefix } => write!(f, "the name prefix {prefix:?} must not contain a NUL character"),
             BuildError::Unsupported(why) => write!(f, "{why}"),
         }
     }

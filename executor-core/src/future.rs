@@ -36,7 +36,8 @@ use crate::{
 /// # Order of events
 /// A finished call's callbacks run first, in the order in which they were added. Then every wait ends,
 /// and the value can be moved out. A callback that waits for a thread that waits for the same
-/// future would therefore wait for ever.
+/// future would therefore wait for ever; and so would one of a process pool that waits for another
+/// future with callbacks, since one thread runs them all.
 ///
 /// # Examples
 /// ```
@@ -100,7 +101,7 @@ impl<R> Future<R> {
 
     /// Waits until the outcome is there, whatever it is.
     pub fn wait(&self) {
-        if self.0.is_published() {
+        if self.0.is_here() {
             return;
         }
         self.0.run_in_place();
@@ -112,7 +113,7 @@ impl<R> Future<R> {
     /// Waits for at most `limit`. Returns whether the outcome is there.
     #[must_use = "whether the outcome is there is the answer"]
     pub fn wait_timeout(&self, limit: Duration) -> bool {
-        if self.0.is_published() {
+        if self.0.is_here() {
             return true;
         }
         match Instant::now().checked_add(limit) {

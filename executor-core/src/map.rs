@@ -177,6 +177,10 @@ where
     /// Yields results as they are there, instead of in the order of the items.
     pub fn unordered(mut self) -> Self {
         self.order = Order::Completion;
+        // What was started before moves over.
+        for chunk in std::mem::take(&mut self.in_flight.ordered) {
+            self.in_flight.push(chunk, Order::Completion);
+        }
         self
     }
 

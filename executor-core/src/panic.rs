@@ -35,6 +35,7 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
     static HOOK: Once = Once::new();
     HOOK.call_once(install_hook);
     CATCHING.set(CATCHING.get() + 1);
+    LATEST.set(None);
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {

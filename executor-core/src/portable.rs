@@ -56,13 +56,15 @@ pub struct Incoming<'a> {
 /// [`Parcel::complete`](crate::task::Parcel::complete) takes at the other end. Whatever goes wrong
 /// becomes a reply too.
 ///
-/// The sender must be the same build of this program; see the [module's premise](self).
-pub fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
+/// # Safety
+/// `call` was written by a process of the same build of this program, from one submitted call, and not changed since:
+/// the [module's premise](self). Its addresses are checked as far as they can be, its types cannot.
+pub unsafe fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
     let located = descriptor_at(call.name.descriptor)
         .and_then(|descriptor| Ok((descriptor, locate(call.name.function, Region::Executable, 1)?)));
     match located {
-        // SAFETY: `locate` found executable memory of the named module at `function`. By the
-        // module's premise both addresses were written by `name_of` for one call in a process of
+        // SAFETY: `locate` found executable memory of the named module at `function`. By this
+        // function's contract both addresses were written by `name_of` for one call in a process of
         // the same build, where the function had the type that this descriptor's `run` expects.
         Ok((descriptor, function)) => unsafe { (descriptor.run)(function as *const (), call, contexts, out) },
         Err(reason) => reply::failure(&Failure::Refused(reason), out),
@@ -349,6 +351,13 @@ fn describe(info: &libc::dl_phdr_info) -> Module {
     }
     let (mut start_of_all, mut end_of_all) = (usize::MAX, 0);
     let mut regions = Vec::new();
+    let is_readable = |range: &Range<usize>| {
+        headers.iter().any(|header| {
+            let start = base + header.p_vaddr as usize;
+            let loaded = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_R != 0;
+            loaded && start <= range.start && range.end <= start + header.p_filesz as usize
+        })
+    };
     for header in headers {
         let start = base + header.p_vaddr as usize;
         let range = start..start + header.p_memsz as usize;
@@ -366,8 +375,8 @@ fn describe(info: &libc::dl_phdr_info) -> Module {
             }
             // Constants that hold addresses: written once by the loader, then made read-only.
             libc::PT_GNU_RELRO => regions.push((Region::ReadOnly, range)),
-            libc::PT_NOTE => {
-                // SAFETY: a note segment lies within a readable, loaded segment of its module.
+            libc::PT_NOTE if is_readable(&range) => {
+                // SAFETY: within a loaded, readable segment of a module that the loader keeps for this call.
                 hash.write(unsafe { slice::from_raw_parts(range.start as *const u8, range.len()) });
             }
             _ => {}
@@ -412,7 +421,8 @@ mod tests {
     fn reply_to(name: CallName) -> Result<u64, Failure> {
         let (mut args, mut out) = (Vec::new(), Vec::new());
         crate::codec::encode(&41_u64, &mut args).unwrap();
-        answer(incoming(name, &args), &mut ContextStore::default(), &mut out);
+        // SAFETY: `name` is a call of this very process, or is refused before anything is called: that is the test.
+        unsafe { answer(incoming(name, &args), &mut ContextStore::default(), &mut out) };
         reply::read(&out, crate::codec::decode)
     }
 

@@ -40,7 +40,16 @@ impl Task {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        Task::new(Closure::new(call), Location::caller())
+        Task::local_at(call, Location::caller())
+    }
+
+    /// As [`local`](Self::local), submitted at `site`.
+    pub fn local_at<F, R>(call: F, site: &'static Location<'static>) -> (Task, Future<R>)
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        Task::new(Closure::new(call), site)
     }
 
     /// Which task this is.
@@ -106,6 +115,12 @@ impl Parcel {
     #[must_use]
     pub fn recall(&self) -> bool {
         self.handle.get().recall()
+    }
+
+    /// Whether the task has its outcome already: it was cancelled.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.handle.get().is_over()
     }
 
     /// Ends the task with the reply that [`answer`](crate::portable::answer) made. It is decoded by

@@ -58,7 +58,8 @@ impl ProcessPoolExecutorBuilder {
     /// Makes the pool. Its processes start as they are needed.
     ///
     /// # Errors
-    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Unsupported`] when the system
+    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Name`] when the prefix cannot be a
+    /// name; [`BuildError::Unsupported`] when the system
     /// refuses what the pool needs, or when this process is itself a worker that did not become one.
     pub fn build(self) -> Result<ProcessPoolExecutor, BuildError> {
         worker::keep_entry();
@@ -74,6 +75,9 @@ impl ProcessPoolExecutorBuilder {
         let asked = self.max_workers.unwrap_or_else(usable);
         if !(1..=MAX_WORKERS).contains(&asked) {
             return Err(BuildError::Workers { asked, limit: MAX_WORKERS });
+        }
+        if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
+            return Err(BuildError::Name { prefix: prefix.clone() });
         }
         ProcessPoolExecutor::start(asked, self.name_prefix, self.initializer)
             .map_err(|error| BuildError::Unsupported(format!("a process pool cannot be set up here: {error}")))

@@ -14,9 +14,13 @@
 //! claim: that one is lost. All others go back to the front of the queue.
 
 use executor_core::{BrokenCause, Exit, Failure, WorkerLost, portable, task::Parcel};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
 use std::{
-    io,
+    collections::VecDeque,
+    io, mem,
     net::Shutdown,
     os::fd::AsFd,
     process,
@@ -28,6 +32,7 @@ use std::{
 use crate::{
     announcer::Announcer,
     claims::{Claim, Claims},
+    echo::Echo,
     inbox::{KillOrder, Shared},
     lane::{InFlight, Lane},
     os,
@@ -43,39 +48,36 @@ pub(crate) fn run(shared: Arc<Shared>) {
     let _guard = AbortIfPanic;
     let mut driver = Driver {
         announcer: Announcer::new(&shared),
+        echo: Echo::new(&shared),
         shared,
         lanes: Vec::new(),
-        wanted: 0,
         next_worker: 0,
         restarts: Restarts::default(),
-        ended: 0,
     };
     loop {
         driver.follow_orders();
         driver.assign();
         driver.rebalance();
+        driver.fail_stranded();
         driver.close_idle();
         driver.flush();
-        driver.settle_accounts();
-        if driver.is_over() {
+        if driver.is_done() {
             break;
         }
         driver.wait();
     }
     drop(driver.announcer); // waits for the callbacks
+    drop(driver.echo);
     driver.shared.tell(|inbox| inbox.driver_is_over = true);
 }
 
 struct Driver {
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
-    /// How many workers there should be: as many as were ever of use at once.
-    wanted: usize,
     next_worker: u64,
     restarts: Restarts,
     announcer: Announcer,
-    /// Tasks that got their outcome since the inbox was last told.
-    ended: usize,
+    echo: Echo,
 }
 
 impl Driver {
@@ -83,7 +85,7 @@ impl Driver {
         let (kills, recall) = {
             let mut inbox = self.shared.begin_to_look();
             let recall = (inbox.recalls_asked > inbox.recalls_done).then_some(inbox.recalls_asked);
-            (std::mem::take(&mut inbox.kills), recall)
+            (mem::take(&mut inbox.kills), recall)
         };
         for KillOrder { worker, ticket } in kills {
             self.kill(worker, ticket);
@@ -95,7 +97,7 @@ impl Driver {
             }
             self.shared.tell(|inbox| {
                 // Out of reach of `assign`, which would put them into channels again.
-                let pending = std::mem::take(&mut inbox.queue);
+                let pending = mem::take(&mut inbox.queue);
                 inbox.recalled.extend(pending);
                 inbox.recalls_done = asked;
             });
@@ -107,11 +109,14 @@ impl Driver {
         if !self.lanes[lane].in_flight.iter().any(|call| call.ticket == ticket && call.parcel.is_some()) {
             return; // it has been answered meanwhile
         }
-        self.lanes[lane].victim = Some(ticket);
         // Its neighbours in the channel must not begin now.
         let taken = self.lanes[lane].take_back(usize::MAX);
         self.requeue(taken);
-        self.on(lane, Event::Kill);
+        // Another one that could not be taken back has begun, so this one is over, and its answer is on the way.
+        if self.lanes[lane].live() == 1 {
+            self.lanes[lane].victim = Some(ticket);
+            self.on(lane, Event::Kill);
+        }
     }
 
     /// Puts calls that have not begun back to the front of the queue.
@@ -127,26 +132,17 @@ impl Driver {
             }
         }
         drop(inbox);
-        self.ended += cancelled.len();
+        cancelled.iter().for_each(|_| self.shared.task_ends());
     }
 
     /// Gives queued tasks to workers, and starts workers as long as there are more tasks than workers.
     fn assign(&mut self) {
         let queued = self.shared.inbox().queue.len();
-        if queued == 0 && self.lanes.len() >= self.wanted {
-            return;
-        }
-        let outstanding = queued + self.lanes.iter().map(Lane::live).sum::<usize>();
-        self.wanted = self.wanted.max(outstanding.min(self.shared.max_workers.get()));
-        while self.lanes.len() < self.wanted {
-            let inbox = self.shared.inbox();
-            if inbox.broken.is_some() || inbox.closed && outstanding <= self.lanes.len() {
-                break;
-            }
-            drop(inbox);
+        let outstanding = queued + self.calls();
+        let wanted = outstanding.min(self.shared.max_workers.get());
+        while self.lanes.len() < wanted && !self.is_broken() {
             if let Err(error) = self.start_worker() {
                 // With other workers the pool goes on, slower; without any it cannot.
-                self.wanted = self.lanes.len();
                 if self.lanes.is_empty() {
                     self.break_down(BrokenCause::Spawn(error.to_string()));
                 }
@@ -167,8 +163,17 @@ impl Driver {
         if self.lanes[lane].send_call(parcel) {
             self.on(lane, Event::Dispatch);
         } else {
-            self.ended += 1; // cancelled
+            self.shared.task_ends(); // cancelled
         }
+    }
+
+    /// Calls in all channels.
+    fn calls(&self) -> usize {
+        self.lanes.iter().map(Lane::live).sum()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.shared.inbox().broken.is_some()
     }
 
     /// Lets idle workers take over calls that wait behind others.
@@ -184,25 +189,42 @@ impl Driver {
                 if parcel.recall() {
                     self.dispatch(idle, parcel);
                 } else {
-                    self.ended += 1;
+                    self.shared.task_ends();
                 }
             }
         }
     }
 
+    /// In a broken pool: fails what came back to the queue, when no worker is left that could run it.
+    fn fail_stranded(&mut self) {
+        let hopeful = |lane: &Lane| lane.state == State::Starting || lane.state.accepts_calls();
+        if self.is_broken() && !self.lanes.iter().any(hopeful) {
+            self.fail_queue();
+        }
+    }
+
     /// Once the pool is closed: sends workers away that nobody will need.
     fn close_idle(&mut self) {
-        let inbox = self.shared.inbox();
-        let closing = inbox.closed && inbox.queue.is_empty();
-        drop(inbox);
-        if !closing {
+        let mut inbox = self.shared.inbox();
+        if !inbox.closed {
             return;
         }
-        let calls: usize = self.lanes.iter().map(Lane::live).sum();
+        // Nobody needs to be there for what is cancelled.
+        let (cancelled, waiting): (VecDeque<_>, _) = mem::take(&mut inbox.queue).into_iter().partition(Parcel::is_over);
+        inbox.queue = waiting;
+        let empty = inbox.queue.is_empty();
+        drop(inbox);
+        cancelled.iter().for_each(|_| self.shared.task_ends());
+        if !empty {
+            return;
+        }
+        let calls = self.calls();
         let ready = self.lanes.iter().filter(|lane| lane.state.accepts_calls()).count();
         for lane in 0..self.lanes.len() {
             // One that is starting will take over calls from the others' channels, if there are enough for all.
-            if self.lanes[lane].state != State::Starting || calls <= ready {
+            let starting = self.lanes[lane].state == State::Starting;
+            if !starting || calls <= ready {
+                self.lanes[lane].dismissed |= starting;
                 self.on(lane, Event::Close);
             }
         }
@@ -214,15 +236,17 @@ impl Driver {
         }
     }
 
-    fn settle_accounts(&mut self) {
-        if self.ended > 0 {
-            self.shared.inbox().unfinished -= std::mem::take(&mut self.ended);
+    /// Whether there is nothing more to do, now or ever. From then on no orders are taken.
+    fn is_done(&self) -> bool {
+        let mut inbox = self.shared.inbox();
+        let recalled = inbox.recalls_asked == inbox.recalls_done;
+        if !(inbox.closed && inbox.queue.is_empty() && recalled && self.lanes.is_empty()) {
+            return false;
         }
-    }
-
-    fn is_over(&self) -> bool {
-        let inbox = self.shared.inbox();
-        inbox.closed && inbox.queue.is_empty() && inbox.recalls_asked == inbox.recalls_done && self.lanes.is_empty()
+        inbox.driver_is_done = true; // under the same lock, so no order can come between
+        drop(inbox);
+        self.shared.tell(|_| ());
+        true
     }
 
     /// Sleeps until something happens, and deals with it.
@@ -236,7 +260,7 @@ impl Driver {
         self.shared.awake(woken);
         for (lane, what) in happened.iter().enumerate() {
             if what.stderr {
-                self.lanes[lane].read_stderr();
+                self.lanes[lane].read_stderr(&mut self.echo);
             }
             if what.channel {
                 self.read_channel(lane);
@@ -250,8 +274,11 @@ impl Driver {
             if self.lanes[lane].deadline.is_some_and(|deadline| deadline <= now) {
                 self.lanes[lane].deadline = None;
                 // A worker in use has no deadline but the one after it hung up.
-                let event = if self.lanes[lane].state.accepts_calls() { Event::Unfit } else { Event::Deadline };
-                self.on(lane, event);
+                if self.lanes[lane].state.accepts_calls() {
+                    self.unfit(lane, "it closed its channel and did not end".into());
+                } else {
+                    self.on(lane, Event::Deadline);
+                }
             }
         }
         self.remove_dead();
@@ -269,7 +296,7 @@ impl Driver {
                 polled.push(PollFd::new(&lane.stream, PollFlags::IN | writes));
                 polled.len() - 1
             });
-            let stderr = lane.stderr.as_ref().map(|stderr| {
+            let stderr = lane.stderr.as_ref().filter(|_| !self.echo.is_full()).map(|stderr| {
                 polled.push(PollFd::new(stderr, PollFlags::IN));
                 polled.len() - 1
             });
@@ -277,7 +304,6 @@ impl Driver {
         }
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            // Rounded up, so that a deadline has really passed when the wait for it ends.
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
         match poll(&mut polled, timeout.as_ref()) {
@@ -343,7 +369,9 @@ impl Driver {
                 };
                 match (frame.kind, call.parcel) {
                     (Kind::Reply, Some(parcel)) => {
-                        self.ended += 1;
+                        self.lanes[lane].served = true;
+                        self.restarts.served();
+                        self.shared.task_ends();
                         self.announcer.announce(parcel.complete(frame.body));
                     }
                     (Kind::Reply, None) if self.lanes[lane].state == State::Starting => {
@@ -356,7 +384,7 @@ impl Driver {
                         }
                     }
                     (Kind::Reply, None) => return Err(format!("it made call {}, which was taken back", frame.ticket)),
-                    (_, Some(_cancelled)) => self.ended += 1,
+                    (_, Some(_cancelled)) => self.shared.task_ends(),
                     (_, None) => {}
                 }
                 if self.lanes[lane].in_flight.is_empty() {
@@ -400,21 +428,14 @@ impl Driver {
             this.state = state;
             this.deadline = state.limit().and_then(|limit| Instant::now().checked_add(limit));
         }
-        if event == Event::Ready && state == State::Idle {
-            this.was_ready = true;
-            self.restarts.ready();
-        }
         match action {
             Action::Nothing => {}
             Action::EndInput => {
                 // An error means that it has hung up already.
                 let _ = self.lanes[lane].stream.shutdown(Shutdown::Write);
             }
-            Action::Terminate => os::terminate(&self.lanes[lane].child),
-            Action::Kill => {
-                // An error means that it has ended already.
-                let _ = self.lanes[lane].child.kill();
-            }
+            Action::Terminate => os::signal(&self.lanes[lane].pidfd, Signal::TERM),
+            Action::Kill => os::signal(&self.lanes[lane].pidfd, Signal::KILL),
             Action::Bury => self.bury(lane),
         }
     }
@@ -425,7 +446,7 @@ impl Driver {
         let this = &mut self.lanes[lane];
         // Bounded: a child of the worker's may still hold the pipe, and write for ever.
         for _ in 0..LAST_READS {
-            if !this.read_stderr() {
+            if !this.read_stderr(&mut self.echo) {
                 break;
             }
         }
@@ -434,7 +455,7 @@ impl Driver {
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
         let victim = this.victim;
-        for InFlight { ticket, parcel } in std::mem::take(&mut this.in_flight) {
+        for InFlight { ticket, parcel } in mem::take(&mut this.in_flight) {
             let Some(parcel) = parcel else { continue };
             match this.channel.claims.get(ticket) {
                 Claim::Begun if victim == Some(ticket) => failed.push((parcel, Failure::Killed { pid: lost.pid })),
@@ -443,13 +464,13 @@ impl Driver {
                 Claim::Offered | Claim::Revoked => unbegun.push(parcel),
             }
         }
-        let was_ready = this.was_ready;
-        self.ended += failed.len();
+        let fruitless = !this.served && failed.is_empty() && !this.dismissed;
         for (parcel, failure) in failed {
+            self.shared.task_ends();
             self.announcer.announce(parcel.fail(failure));
         }
         self.requeue(unbegun);
-        if !was_ready && self.shared.inbox().refusal().is_none() && !self.restarts.ended_before_ready() {
+        if fruitless && !self.restarts.ended_without_a_call() {
             self.break_down(BrokenCause::Crashing(lost));
         }
     }
@@ -474,8 +495,10 @@ impl Driver {
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);
-        // A failure means that it has ended already, which its descriptor tells as well.
-        let _ = os::send_with_descriptor(&started.channel, &hello, memory.as_fd());
+        if let Err(error) = os::send_with_descriptor(&started.channel, &hello, memory.as_fd()) {
+            os::abandon(started.child);
+            return Err(error);
+        }
         self.lanes.push(Lane::new(worker, claims, started, &self.shared));
         self.tell_pids();
         Ok(())
@@ -483,15 +506,22 @@ impl Driver {
 
     /// Nothing can be run any more: fails what waits.
     fn break_down(&mut self, cause: BrokenCause) {
-        let queue = {
+        {
             let mut inbox = self.shared.inbox();
             inbox.closed = true;
             inbox.broken.get_or_insert(cause);
-            std::mem::take(&mut inbox.queue)
+        }
+        self.fail_queue();
+    }
+
+    fn fail_queue(&mut self) {
+        let (queue, refusal) = {
+            let mut inbox = self.shared.inbox();
+            (mem::take(&mut inbox.queue), inbox.refusal())
         };
-        let refusal = self.shared.inbox().refusal().expect("it was just broken");
-        self.ended += queue.len();
+        let Some(refusal) = refusal else { return };
         for parcel in queue {
+            self.shared.task_ends();
             self.announcer.announce(parcel.fail(refusal.clone()));
         }
     }

@@ -9,7 +9,17 @@ use executor_core::{
     task::Parcel,
 };
 use rustix::event::{EventfdFlags, eventfd};
-use std::{collections::VecDeque, fmt, io, mem, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    fmt, io, mem,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use crate::claims::{Claim, Claims};
 
@@ -22,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) wake: OwnedFd,
     inbox: Mutex<Inbox>,
     changed: Condvar,
+    /// Tasks that were accepted and are not known to have an outcome.
+    unfinished: AtomicUsize,
 }
 
 /// What the handle leaves for the driver, and what the driver tells.
@@ -36,9 +48,10 @@ pub(crate) struct Inbox {
     pub(crate) recalls_done: u64,
     /// What it took back, for those who asked.
     pub(crate) recalled: Vec<Parcel>,
-    /// Tasks that were accepted and have no outcome.
-    pub(crate) unfinished: usize,
     pub(crate) pids: Vec<u32>,
+    /// The driver takes no more orders: nothing is left that they could be about.
+    pub(crate) driver_is_done: bool,
+    /// All callbacks have run as well.
     pub(crate) driver_is_over: bool,
     /// Something was changed since the driver looked.
     news: bool,
@@ -62,6 +75,7 @@ impl Shared {
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             inbox: Mutex::default(),
             changed: Condvar::new(),
+            unfinished: AtomicUsize::new(0),
         })
     }
 
@@ -132,6 +146,16 @@ impl Shared {
         true
     }
 
+    /// To be called before a task's outcome can be seen, so that who has seen all finds none unfinished.
+    pub(crate) fn task_ends(&self) {
+        // ORDERING: SeqCst; a count that is only read to be told.
+        self.unfinished.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unfinished.load(Ordering::SeqCst)
+    }
+
     /// Takes a task in, or fails it.
     pub(crate) fn accept(&self, parcel: Parcel) {
         // Under one lock: a task is accepted before the pool is closed, or refused.
@@ -139,7 +163,7 @@ impl Shared {
             Some(refusal) => Some((parcel, refusal)),
             None => {
                 inbox.queue.push_back(parcel);
-                inbox.unfinished += 1;
+                self.unfinished.fetch_add(1, Ordering::SeqCst);
                 None
             }
         });
@@ -154,12 +178,13 @@ impl Shared {
             inbox.recalls_asked += 1;
             inbox.recalls_asked
         });
-        self.wait_until(None, |inbox| inbox.recalls_done >= asked || inbox.driver_is_over);
+        self.wait_until(None, |inbox| inbox.recalls_done >= asked || inbox.driver_is_done);
         let pending = mem::take(&mut self.inbox().recalled);
-        let count = pending.len();
-        let cancelled = pending.into_iter().filter_map(|parcel| parcel.cancel().then_some(())).count();
-        self.order(|inbox| inbox.unfinished -= count);
-        cancelled
+        let cancel = |parcel: Parcel| {
+            self.task_ends();
+            parcel.cancel().then_some(())
+        };
+        pending.into_iter().filter_map(cancel).count()
     }
 }
 

@@ -7,7 +7,7 @@ use executor_core::{
 };
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, ChildStderr},
     sync::{Arc, Weak},
@@ -16,6 +16,7 @@ use std::{
 
 use crate::{
     claims::{Claims, SLOTS},
+    echo::Echo,
     inbox::{Shared, WorkerChannel},
     os,
     supervisor::State,
@@ -48,10 +49,15 @@ pub(crate) struct Lane {
     pub(crate) in_flight: VecDeque<InFlight>,
     pub(crate) next_ticket: u64,
     /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
-    pub(crate) contexts: HashMap<ContextId, Weak<[u8]>>,
+    pub(crate) contexts: HashMap<ContextId, Weak<Vec<u8>>>,
     pub(crate) greeted: bool,
-    pub(crate) was_ready: bool,
+    /// It has answered a call, or begun one.
+    pub(crate) served: bool,
     pub(crate) hung_up: bool,
+    /// Nothing can be sent to it any more.
+    pub(crate) deaf: bool,
+    /// It was sent away before it was ready, since nothing was left for it to do.
+    pub(crate) dismissed: bool,
     /// The call that it is being killed for.
     pub(crate) victim: Option<u64>,
 }
@@ -80,8 +86,10 @@ impl Lane {
             next_ticket: 0,
             contexts: HashMap::new(),
             greeted: false,
-            was_ready: false,
+            served: false,
             hung_up: false,
+            deaf: false,
+            dismissed: false,
             victim: None,
         }
     }
@@ -92,11 +100,11 @@ impl Lane {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Idle && !self.hung_up
+        self.state == State::Idle && !self.hung_up && !self.deaf
     }
 
     pub(crate) fn takes_calls(&self) -> bool {
-        self.state.accepts_calls() && !self.hung_up && self.in_flight.len() < SLOTS && self.live() < DEPTH
+        self.state.accepts_calls() && !self.hung_up && !self.deaf && self.in_flight.len() < SLOTS && self.live() < DEPTH
     }
 
     pub(crate) fn new_ticket(&mut self) -> u64 {
@@ -153,21 +161,27 @@ impl Lane {
 
     pub(crate) fn flush(&mut self) {
         if !self.hung_up && self.outbox.flush(&self.stream).is_err() {
-            // It reads no more. What it still has to say, and its end, are noticed as ever.
-            self.outbox = Outbox::default();
+            // It reads no more. What it still has to say is read as ever.
+            self.deaf = true;
+            self.expect_end();
         }
     }
 
     pub(crate) fn hang_up(&mut self) {
         self.hung_up = true;
+        self.expect_end();
+    }
+
+    /// Nothing more comes of this worker. It is given a while to end by itself, so that its own end is what is told.
+    fn expect_end(&mut self) {
         self.outbox = Outbox::default();
-        if self.state.accepts_calls() {
+        if self.state.accepts_calls() || self.state == State::Starting {
             self.deadline = Instant::now().checked_add(AFTER_HANG_UP);
         }
     }
 
     /// Passes on what the worker wrote to its standard error, and keeps the last of it. `false`: nothing was there.
-    pub(crate) fn read_stderr(&mut self) -> bool {
+    pub(crate) fn read_stderr(&mut self, echo: &mut Echo) -> bool {
         let Some(stderr) = &mut self.stderr else { return false };
         let mut bytes = [0; 8192];
         match stderr.read(&mut bytes) {
@@ -176,8 +190,7 @@ impl Lane {
                 false
             }
             Ok(got) => {
-                // Nobody to tell if this process's own standard error is closed.
-                let _ = io::stderr().write_all(&bytes[..got]);
+                echo.print(&bytes[..got]);
                 self.keep(&bytes[..got]);
                 true
             }
@@ -213,17 +226,15 @@ pub(crate) struct Outbox {
 
 enum Segment {
     Frames(Vec<u8>),
-    /// Large arguments, sent from where they are.
-    Args(Arc<Vec<u8>>),
-    Context(Arc<[u8]>),
+    /// Large arguments, or a context, sent from where they are.
+    Value(Arc<Vec<u8>>),
 }
 
 impl Segment {
     fn bytes(&self) -> &[u8] {
         match self {
             Segment::Frames(bytes) => bytes,
-            Segment::Args(bytes) => bytes,
-            Segment::Context(bytes) => bytes,
+            Segment::Value(bytes) => bytes,
         }
     }
 }
@@ -250,13 +261,13 @@ impl Outbox {
         if call.args.len() <= SMALL_BYTES {
             frames.extend_from_slice(&call.args);
         } else {
-            self.segments.push_back(Segment::Args(Arc::clone(&call.args)));
+            self.segments.push_back(Segment::Value(Arc::clone(&call.args)));
         }
     }
 
-    fn put_context(&mut self, id: ContextId, bytes: &Arc<[u8]>) {
+    fn put_context(&mut self, id: ContextId, bytes: &Arc<Vec<u8>>) {
         Header { kind: Kind::Context, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
-        self.segments.push_back(Segment::Context(Arc::clone(bytes)));
+        self.segments.push_back(Segment::Value(Arc::clone(bytes)));
     }
 
     fn put_forget(&mut self, id: ContextId) {

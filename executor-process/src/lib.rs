@@ -8,7 +8,7 @@
 //! | `driver` | the one thread that feeds the supervisor with events and does what it says |
 //! | `inbox` | what handle and driver share |
 //! | `lane` | one worker process, and what lies in its channel |
-//! | `announcer` | where callbacks run |
+//! | `announcer`, `echo` | where callbacks run, and where workers' standard error goes on |
 //! | `wire` | what goes through a worker's channel |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`] | the other side |
@@ -23,6 +23,7 @@ mod announcer;
 mod builder;
 mod claims;
 mod driver;
+mod echo;
 mod inbox;
 mod lane;
 mod os;

@@ -3,7 +3,7 @@
 use executor_core::Exit;
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
-    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use std::{
     env,
@@ -54,9 +54,7 @@ pub(crate) fn start_worker(name: &str) -> io::Result<Started> {
     match connected {
         Ok(pidfd) => Ok(Started { child, pidfd, channel, stderr }),
         Err(error) => {
-            // Nothing may be left behind; the first error is the one to tell.
-            let _ = child.kill();
-            let _ = child.wait();
+            abandon(child);
             Err(error)
         }
     }
@@ -84,11 +82,17 @@ pub(crate) fn send(channel: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Asks a child to end. One that has ended cannot be met by mistake: its number is not given away before we have
-/// waited for it.
-pub(crate) fn terminate(child: &Child) {
+/// Signals a process through its descriptor, which cannot come to mean another one.
+pub(crate) fn signal(pidfd: &OwnedFd, signal: Signal) {
     // An error means that it has ended already.
-    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    let _ = pidfd_send_signal(pidfd, signal);
+}
+
+/// Ends a process that was only just started, and forgets it.
+pub(crate) fn abandon(mut child: Child) {
+    // Errors mean that it has ended already; whoever calls this has a better one to tell.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// How a process ended, in words.

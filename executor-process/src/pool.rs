@@ -26,7 +26,8 @@ use crate::{builder::ProcessPoolExecutorBuilder, driver, inbox::Shared};
 /// This same program, started again, which turns into a worker before `main` begins: see [`worker`](crate::worker). It has
 /// its own memory, so it sees this program's constants and functions, and none of what was assigned since. Standard
 /// output and error are this process's (the last of the error output is also kept for a lost worker's error); standard
-/// input is empty. It dies with this process, whatever ends that. Ctrl-C goes to this process only.
+/// input is empty. It dies with this process, whatever ends that. Ctrl-C and Ctrl-Z go to this process only.
+/// (Its standard error is a pipe to this process, so it is no terminal there.)
 ///
 /// # Examples
 /// ```
@@ -98,9 +99,9 @@ impl ProcessPoolExecutor {
         let cancelled = if how.cancels_pending() { self.shared.cancel_pending() } else { 0 };
         let inside = blocking::current_home() == Some(self.shared.home);
         if !inside && !how.is_no_wait() {
-            self.wait_for_driver(deadline);
+            blocking::while_blocked(|| self.wait_for_driver(deadline));
         }
-        ShutdownReport { cancelled, unfinished: self.shared.inbox().unfinished }
+        ShutdownReport { cancelled, unfinished: self.shared.unfinished() }
     }
 
     fn wait_for_driver(&self, deadline: Option<Instant>) {
@@ -154,7 +155,7 @@ impl fmt::Debug for ProcessPoolExecutor {
         f.debug_struct("ProcessPoolExecutor")
             .field("max_workers", &self.shared.max_workers)
             .field("workers", &inbox.pids)
-            .field("unfinished", &inbox.unfinished)
+            .field("unfinished", &self.shared.unfinished())
             .finish_non_exhaustive()
     }
 }

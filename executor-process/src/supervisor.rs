@@ -8,7 +8,7 @@
 //!     │                 ▼                   ▼
 //!     │              Closing           Terminating     a signal that can be handled, then a grace
 //!     │                 │                   │
-//!     └─ unfit, kill,   │ deadline,         │ deadline
+//!     └─ unfit, kill,   │ deadline,         │ deadline       (Idle, Busy: unfit ──► Killing)
 //!        close, deadline│ kill              │
 //!              └────────┴─► Killing ◄───────┘          a signal that cannot
 //!
@@ -103,24 +103,25 @@ impl State {
     }
 }
 
-/// How many workers may end, one after the other, before they were ready for a call.
+/// How many workers may end, one after the other, before they began a call.
 const FRUITLESS_STARTS: u32 = 3;
 
-/// Counts workers that never got ready, so that a program whose workers cannot start does not start them for ever.
+/// Counts workers that ended for no call's sake, so that a program whose workers cannot live does not start them for
+/// ever.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
     fruitless: u32,
 }
 
 impl Restarts {
-    /// A worker got ready.
-    pub(crate) fn ready(&mut self) {
+    /// A worker answered a call.
+    pub(crate) fn served(&mut self) {
         self.fruitless = 0;
     }
 
-    /// A worker ended before it was ready. Returns whether another may be tried.
+    /// A worker ended before it had begun a call. Returns whether another may be tried.
     #[must_use]
-    pub(crate) fn ended_before_ready(&mut self) -> bool {
+    pub(crate) fn ended_without_a_call(&mut self) -> bool {
         self.fruitless += 1;
         self.fruitless < FRUITLESS_STARTS
     }
@@ -244,11 +245,11 @@ mod tests {
     #[test]
     fn fruitless_starts_are_counted_and_a_good_one_clears_them() {
         let mut restarts = Restarts::default();
-        assert!(restarts.ended_before_ready());
-        assert!(restarts.ended_before_ready());
-        restarts.ready();
-        assert!(restarts.ended_before_ready());
-        assert!(restarts.ended_before_ready());
-        assert!(!restarts.ended_before_ready());
+        assert!(restarts.ended_without_a_call());
+        assert!(restarts.ended_without_a_call());
+        restarts.served();
+        assert!(restarts.ended_without_a_call());
+        assert!(restarts.ended_without_a_call());
+        assert!(!restarts.ended_without_a_call());
     }
 }

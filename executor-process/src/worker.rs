@@ -9,13 +9,17 @@
 //! stack overflow (a worker then just dies of SIGSEGV), the main thread has no name, and other libraries' own constructors
 //! may or may not have run.
 
-#![expect(unsafe_code, reason = "code before main, and two calls that must come before any other thread")]
+#![expect(
+    unsafe_code,
+    reason = "code before main, calls that must come before any other thread, and the premise of portable functions"
+)]
 
 use executor_core::{
     context::{ContextId, ContextStore},
     portable::{self, Incoming},
 };
 use rustix::{
+    io::FdFlags,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
@@ -24,7 +28,7 @@ use std::{
     io::{self, IoSliceMut, Write},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::net::UnixStream,
     },
     process,
@@ -74,9 +78,12 @@ pub fn run_if_worker() {
     let Some(name) = env::var_os(MARKER) else { return };
     // SAFETY: no other thread exists: this runs before `main`, or first in it, as documented.
     unsafe { env::remove_var(MARKER) };
-    // As the standard library does for `main`: writing to a closed pipe is an error, not a death.
-    // SAFETY: sets a disposition of the system's; no handler of ours is involved.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // As the standard library does for `main`: writing to a closed pipe is an error, not a death. And a worker is in no
+    // terminal's foreground: using one is an error at worst, not a stop that nobody would notice.
+    for signal in [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU] {
+        // SAFETY: sets a disposition of the system's; no handler of ours is involved.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     match serve(&name.to_string_lossy()) {
         Ok(()) => process::exit(0),
         Err(error) => {
@@ -87,6 +94,12 @@ pub fn run_if_worker() {
 }
 
 fn serve(name: &str) -> io::Result<()> {
+    // SAFETY: reads a number that the kernel left for this process.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        // Whoever started it would choose what it calls, with rights that are not theirs.
+        let why = format!("it has rights that its parent may not have; unset {MARKER} to run the program");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     // Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process,
     // which is the pool's driver and outlives its workers.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -98,10 +111,13 @@ fn serve(name: &str) -> io::Result<()> {
     }
     let own = Hello::of_this_process();
     let mut out = Vec::new();
-    match own.accepts(parent) {
-        Ok(()) => own.put(&mut out),
-        Err(why) => put_frame(Kind::Unfit, 0, why.as_bytes(), &mut out),
+    if let Err(why) = own.accepts(parent) {
+        // Not one call is answered: another build's offsets mean something else here.
+        put_frame(Kind::Unfit, 0, why.as_bytes(), &mut out);
+        send_all(&channel, &out)?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the parent cannot be served: {why}")));
     }
+    own.put(&mut out);
     send_all(&channel, &out)?;
     answer_calls(&channel, &Claims::map(claims)?)
 }
@@ -114,23 +130,26 @@ fn take_channel() -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let channel = rustix::io::fcntl_dupfd_cloexec(&stdin, 3)?;
-    close_others(&channel);
+    close_others(&channel)?;
     rustix::stdio::dup2_stdin(fs::File::open("/dev/null")?)?;
     Ok(UnixStream::from(channel))
 }
 
 /// Closes what the parent has open without close-on-exec: a worker that kept it would keep a pipe from ending, or a
-/// lock from being given back.
-fn close_others(channel: &OwnedFd) {
-    let kept = channel.as_raw_fd().cast_unsigned();
-    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX)] {
-        if first <= last {
-            // An error means that an old kernel lacks the call: then they stay open.
-            // SAFETY: closes descriptors of which nothing in this process knows: it has just begun, and the one
-            // that it opened is left out.
-            let _ = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+/// lock from being given back. What a library's constructor opened here is close-on-exec, as all should be, and stays.
+fn close_others(channel: &OwnedFd) -> io::Result<()> {
+    let listed: Vec<_> = fs::read_dir("/proc/self/fd")?.collect::<Result<_, _>>()?;
+    let numbers = listed.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > 2 && *number != channel.as_raw_fd()) {
+        // SAFETY: borrowed for one question. It may be closed by now, as the listing's own is: then the answer is an
+        // error, since no other thread is there to open another one.
+        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(inherited).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
+            // SAFETY: open, and inherited without anybody in this process knowing of it.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
+    Ok(())
 }
 
 /// The parent's first frame, and the descriptor that comes with it.
@@ -167,7 +186,9 @@ fn answer_calls(channel: &UnixStream, claims: &Claims) -> io::Result<()> {
             Kind::Call if claims.begin(frame.ticket) => {
                 let (name, context, args) = get_call(&frame.body)?;
                 put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| {
-                    portable::answer(Incoming { name, context, args }, &mut contexts, out);
+                    // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
+                    // only what `Parcel` packed, through a socket that nobody else has.
+                    unsafe { portable::answer(Incoming { name, context, args }, &mut contexts, out) };
                 });
             }
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),

@@ -58,11 +58,15 @@ impl ThreadPoolExecutorBuilder {
     /// Makes the pool. Its threads start as they are needed.
     ///
     /// # Errors
-    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large.
+    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Name`] when the prefix cannot be a
+    /// name.
     pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
         let asked = self.max_workers.unwrap_or_else(usable_processors);
         if !(1..=MAX_WORKERS).contains(&asked) {
             return Err(BuildError::Workers { asked, limit: MAX_WORKERS });
+        }
+        if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
+            return Err(BuildError::Name { prefix: prefix.clone() });
         }
         Ok(ThreadPoolExecutor::start(asked, self.name_prefix, self.stack_size_bytes, self.initializer))
     }

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
     active: AtomicUsize,
     closed: AtomicBool,
+    /// What has not begun is to be cancelled.
+    cancelling: AtomicBool,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
     broken: OnceCell<BrokenCause>,
@@ -124,6 +126,7 @@ impl ThreadPoolExecutor {
                 load: AtomicU64::new(0),
                 active: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
+                cancelling: AtomicBool::new(false),
                 dismissed: AtomicBool::new(false),
                 broken: OnceCell::new(),
                 crew: Mutex::default(),
@@ -248,11 +251,27 @@ impl Shared {
     }
 
     /// The next task for a worker, which is busy from now on.
-    pub(crate) fn next_task(&self, local: Option<&Local>) -> Option<Task> {
-        let task = self.queue.pop(local)?;
-        // ORDERING: SeqCst, as all of `load`.
-        self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
-        Some(task)
+    pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>) -> Option<Task> {
+        loop {
+            let task = self.queue.pop(local)?;
+            // ORDERING: SeqCst, as all of `load`.
+            self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
+            // This thread may have been woken for another task than the one it found, or hold a batch that was in
+            // motion while others looked: it passes the wake on.
+            if !self.queue.is_empty() && !self.sleep.wake_one() {
+                self.start_thread_if_needed();
+            }
+            // A batch in motion escapes who empties the queue, and is caught here.
+            if self.broken.get().is_some() {
+                self.task_is_over();
+                drop(task.fail(self.refusal()));
+            } else if self.cancelling.load(Ordering::SeqCst) {
+                self.task_is_over();
+                task.cancel();
+            } else {
+                return Some(task);
+            }
+        }
     }
 
     /// The call has returned; nobody has seen its outcome yet, so whoever does finds this worker idle.
@@ -325,7 +344,7 @@ impl Shared {
     }
 
     /// Whether this thread, a spare, is to end because the workers for which it stood in are back.
-    pub(crate) fn spare_may_leave(&self) -> bool {
+    pub(crate) fn spare_may_leave(self: &Arc<Self>) -> bool {
         if !self.has_surplus() {
             return false;
         }
@@ -334,9 +353,9 @@ impl Shared {
             return false; // another one has left
         }
         self.leave(crew);
-        if !self.queue.is_empty() {
-            // It may have been woken for a task that it now does not run.
-            self.sleep.wake_one();
+        // It may have been woken for a task that it now does not run, and others may have counted on it.
+        if !self.queue.is_empty() && !self.sleep.wake_one() {
+            self.start_thread_if_needed();
         }
         true
     }
@@ -402,13 +421,14 @@ impl Shared {
         self.closed.store(true, Ordering::SeqCst);
         self.sleep.wake_all();
         let cancelled = if how.cancels_pending() {
+            self.cancelling.store(true, Ordering::SeqCst);
             iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count()
         } else {
             0
         };
         let inside = blocking::current_home() == Some(self.home);
         if !inside && !how.is_no_wait() {
-            self.wait_for_everybody(deadline);
+            blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
         let (queued, busy) = self.load();
         ShutdownReport { cancelled, unfinished: queued + busy }

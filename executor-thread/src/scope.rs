@@ -7,7 +7,8 @@ use std::{
     fmt,
     marker::PhantomData,
     mem,
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, Location},
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,8 +38,8 @@ impl ThreadPoolExecutor {
     /// them are over.
     ///
     /// # Panics
-    /// If `body` panics, or a spawned call panicked and nobody asked for its result; in either case after all
-    /// calls are over.
+    /// If `body` panics, or a spawned call panicked, or was never made since the pool is shut down, and nobody asked for its
+    /// result; in any case after all calls are over.
     ///
     /// # Examples
     /// ```
@@ -57,15 +58,16 @@ impl ThreadPoolExecutor {
     pub fn scope<'env, T>(&self, body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
         let scope = Scope { pool: self, spawned: Mutex::default(), scope: PhantomData, env: PhantomData };
         let result = panic::catch_unwind(AssertUnwindSafe(|| body(&scope)));
+        let guard = AbortIfPanic;
         let spawned = scope.wait_for_all();
+        mem::forget(guard);
         let result = result.unwrap_or_else(|payload| panic::resume_unwind(payload));
         for spawned in spawned {
             // ORDERING: Relaxed; the wait for the call ordered what it did.
             if !spawned.asked.load(Ordering::Relaxed)
                 && let Some(error) = spawned.future.exception()
-                && error.is_panic()
             {
-                panic!("a call in a scope {error}");
+                panic!("a call in a scope: {error}");
             }
         }
         result
@@ -96,20 +98,32 @@ impl ThreadPoolExecutor {
     /// assert_eq!(sum(&pool, &(0..10_000).collect::<Vec<_>>()), 49_995_000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[track_caller]
     pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
     where
         A: FnOnce() -> RA,
         B: FnOnce() -> RB + Send,
         RB: Send,
     {
+        let site = Location::caller();
         self.scope(|scope| {
-            let b = scope.spawn(b);
+            let b = scope.spawn_at(b, site);
             let a = a();
             match b.result() {
                 Ok(b) => (a, b),
-                Err(error) => panic!("the second call of a join {error}"),
+                Err(error) => panic!("the second call of a join: {error}"),
             }
         })
+    }
+}
+
+/// A wait that unwound would let go of what calls still borrow.
+struct AbortIfPanic;
+
+impl Drop for AbortIfPanic {
+    fn drop(&mut self) {
+        eprintln!("concurrent-futures: a scope could not wait for its calls; aborting");
+        process::abort();
     }
 }
 
@@ -117,6 +131,14 @@ impl<'scope> Scope<'scope, '_> {
     /// Submits `call` to the scope's pool. Dropping the returned handle does not cancel it.
     #[track_caller]
     pub fn spawn<F, R>(&'scope self, call: F) -> ScopedFuture<'scope, R>
+    where
+        F: FnOnce() -> R + Send + 'scope,
+        R: Send + 'scope,
+    {
+        self.spawn_at(call, Location::caller())
+    }
+
+    fn spawn_at<F, R>(&'scope self, call: F, site: &'static Location<'static>) -> ScopedFuture<'scope, R>
     where
         F: FnOnce() -> R + Send + 'scope,
         R: Send + 'scope,
@@ -135,7 +157,7 @@ impl<'scope> Scope<'scope, '_> {
         // otherwise. What the call returned is either in `value`, whose owners are the closure and
         // a `ScopedFuture<'scope, R>`, or was dropped with the closure.
         let call = unsafe { mem::transmute::<Box<dyn FnOnce() + Send + 'scope>, Box<dyn FnOnce() + Send>>(call) };
-        let (task, future) = Task::local(call);
+        let (task, future) = Task::local_at(call, site);
         let spawned = Arc::new(Spawned { future, asked: AtomicBool::new(false) });
         // Listed before it is submitted: from here on the scope waits for it, whatever happens.
         self.spawned.lock().push(Arc::clone(&spawned));
@@ -162,7 +184,8 @@ impl fmt::Debug for Scope<'_, '_> {
 }
 
 /// The result that a call in a [`Scope`] will have.
-#[must_use = "without it, a panic of the call becomes a panic of the scope"]
+///
+/// Dropped without having been asked, it leaves the call to the scope, of which a panic of the call becomes a panic.
 pub struct ScopedFuture<'scope, R> {
     spawned: Arc<Spawned>,
     value: Arc<Mutex<Option<R>>>,

@@ -39,6 +39,10 @@ impl Sleep {
             let mut permits = self.permits.lock();
             loop {
                 if must_go() {
+                    if *permits > 0 {
+                        // WAKES: another sleeper, which was not told of the permit that this thread leaves unused.
+                        self.granted.notify_one();
+                    }
                     break;
                 }
                 if *permits > 0 {

@@ -1,5 +1,5 @@
-use crate::support::{Backend, Gate, pass};
-use concurrent_futures::{Executor, Shutdown};
+use crate::support::{Backend, DEADLINE, Gate, pass};
+use concurrent_futures::{ALL_COMPLETED, Executor, Shutdown, as_completed, wait};
 use std::{
     sync::{
         Arc, Mutex,
@@ -139,4 +139,37 @@ pub(crate) fn a_shutdown_from_one_does_not_wait_for_itself<B: Backend>() {
     gate.open();
     told.recv().unwrap();
     assert!(pool.submit(|x: u8| x, 1).result().unwrap_err().is_shutdown());
+}
+
+/// CB-12: in its callback a future is done, and every way of waiting for it agrees.
+pub(crate) fn one_may_wait_for_its_own_future<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    let future = pool.submit(|x: u32| x, 3);
+    let (tell, told) = mpsc::channel();
+    future.add_done_callback(move |future| {
+        future.wait();
+        let timed = future.wait_timeout(Duration::ZERO);
+        let all = wait([future], ALL_COMPLETED).done.len();
+        let each = as_completed([future]).count();
+        tell.send((timed, all, each, future.exception().is_none())).unwrap();
+    });
+    gate.open();
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), (true, 1, 1, true));
+    blocker.result().unwrap();
+    assert_eq!(future.result().unwrap(), 3);
+}
+
+/// CB-13: a callback that shuts its own pool down and cancels the rest, also when it is the last that the pool does.
+pub(crate) fn one_may_cancel_the_rest<B: Backend>() {
+    let pool: Arc<dyn Executor> = Arc::from(B::pool_with_initializer(1, |_| panic!("no"), String::new()));
+    let future = pool.submit(|x: u8| x, 1);
+    let (inside, (tell, told)) = (Arc::clone(&pool), mpsc::channel());
+    future.add_done_callback(move |future| {
+        thread::sleep(Duration::from_millis(20)); // widens the race with the end of the pool
+        inside.shutdown(Shutdown::wait().cancel_pending());
+        tell.send(future.peek().unwrap().is_err()).unwrap();
+    });
+    assert!(told.recv_timeout(DEADLINE).unwrap());
 }

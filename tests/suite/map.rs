@@ -210,3 +210,11 @@ pub(crate) fn a_map_on_a_closed_pool_fails<B: Backend>() {
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap_err().is_shutdown()));
     assert_eq!(outcomes.len(), 2);
 }
+
+/// MAP-26: in either order of asking.
+pub(crate) fn a_started_map_can_become_unordered<B: Backend>() {
+    let pool = B::pool(2);
+    let mut squares: Vec<_> = pool.map(|x: u32| x * x, 0..100).start().unordered().map(|x| x.unwrap()).collect();
+    squares.sort_unstable();
+    assert!(squares.into_iter().eq((0..100).map(|x| x * x)));
+}

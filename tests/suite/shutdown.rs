@@ -155,3 +155,14 @@ pub(crate) fn submits_during_shutdown_are_run_or_refused<B: Backend>() {
         assert_eq!(log.lines().len(), ran);
     }
 }
+
+/// Who has seen every outcome finds nothing unfinished.
+pub(crate) fn what_is_over_is_not_reported_unfinished<B: Backend>() {
+    for _ in 0..50 {
+        let pool = B::pool(1);
+        let futures: Vec<_> = (0..5).map(|x| pool.submit(|x: u32| x, x)).collect();
+        futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
+        let report = pool.shutdown(Shutdown::no_wait());
+        assert!(report.finished(), "{report:?}");
+    }
+}

@@ -163,6 +163,12 @@ pub(crate) fn bad_worker_counts_are_refused<B: Backend>() {
     assert_eq!(B::refusal(1), None);
 }
 
+/// No thread or process can have such a name, and that is said before any is started.
+pub(crate) fn bad_names_are_refused<B: Backend>() {
+    let error = B::refusal_of_name("a\0b").expect("a pool of that name");
+    assert!(error.to_string().contains("must not contain a NUL"), "{error}");
+}
+
 /// `&E`, `Box<E>` and `Arc<E>` are executors, and generic code takes them all.
 pub(crate) fn a_pool_is_chosen_at_run_time<B: Backend>() {
     fn generic(pool: impl Executor) -> u64 {
