@@ -391,10 +391,15 @@ fn the_last_handle_may_be_dropped_inside() {
 /// Two tasks always run at the same time on two workers, however wake-ups fall together.
 #[test]
 fn no_task_waits_beside_a_free_worker() {
-    for _ in 0..3000 {
+    for round in 0..4000_u32 {
         let pool = pool(2);
         let (left, right) = (Arc::new(Barrier::new(2)), Arc::new(AtomicBool::new(false)));
-        drop(pool.spawn(|| ()));
+        let first = pool.spawn(|| ());
+        while !first.done() {
+            std::hint::spin_loop();
+        }
+        // Its worker is now about to fall asleep, some time or other.
+        (0..round * 7 % 600).for_each(|_| std::hint::spin_loop());
         let meet = |met: Arc<AtomicBool>, barrier: Arc<Barrier>| {
             move || {
                 barrier.wait();
