@@ -17,6 +17,8 @@ use crate::error::{Failure, Panic};
 thread_local! {
     static CATCHING: Cell<usize> = const { Cell::new(0) };
     static LATEST: RefCell<Option<Origin>> = const { RefCell::new(None) };
+    /// Whether `LATEST` is set: cheaper to ask for than `LATEST`, which has a destructor.
+    static IS_SET: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Origin {
@@ -35,7 +37,9 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
     static HOOK: Once = Once::new();
     HOOK.call_once(install_hook);
     CATCHING.set(CATCHING.get() + 1);
-    LATEST.set(None);
+    if IS_SET.replace(false) {
+        LATEST.set(None); // of a panic that a call caught by itself
+    }
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
@@ -73,7 +77,8 @@ fn install_hook() {
                 location: info.location().map(ToString::to_string),
                 backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
             };
-            LATEST.with_borrow_mut(|latest| *latest = Some(origin));
+            LATEST.set(Some(origin));
+            IS_SET.set(true);
         }
         previous(info);
     }));
@@ -107,6 +112,15 @@ mod tests {
         assert_eq!(panic.message, "boom 5");
         let location = panic.location.expect("the hook is installed");
         assert!(location.contains(&format!("panic.rs:{line}:")), "{location}");
+    }
+
+    /// A panic that one call contained by itself is not told of a silent one of the next.
+    #[test]
+    fn a_contained_panic_leaves_no_trace() {
+        let contains = catch(|| panic::catch_unwind(|| panic!("contained")).is_err());
+        assert!(contains.unwrap());
+        let silent = panic_of(|| panic::resume_unwind(Box::new("silent")));
+        assert_eq!((silent.message.as_str(), silent.location), ("silent", None));
     }
 
     #[test]

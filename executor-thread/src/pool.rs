@@ -258,7 +258,8 @@ impl Shared {
             self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
             // This thread may have been woken for another task than the one it found, or hold a batch that was in
             // motion while others looked: it passes the wake on.
-            if !self.queue.is_empty() && !self.sleep.wake_one() {
+            let helpers = self.sleep.has_sleepers() || self.active.load(Ordering::SeqCst) < self.max_workers.get();
+            if helpers && !self.queue.is_empty() && !self.sleep.wake_one() {
                 self.start_thread_if_needed();
             }
             // A batch in motion escapes who empties the queue, and is caught here.

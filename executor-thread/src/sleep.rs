@@ -56,6 +56,13 @@ impl Sleep {
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Whether somebody sleeps, or is about to and has not looked for the last time.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        // ORDERING: as in `wake_one`; the caller's own queue was filled before.
+        fence(Ordering::SeqCst);
+        self.sleepers.load(Ordering::Relaxed) > 0
+    }
+
     /// To be called after a push. Returns whether a sleeper was let go for it.
     pub(crate) fn wake_one(&self) -> bool {
         // ORDERING: pairs with the fence in `sleep`; the push is before it.
