@@ -1,9 +1,9 @@
 //! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
 
 use std::{
-    env,
+    env, fs,
     process::{Command, ExitCode, Stdio},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 const USAGE: &str = "\
@@ -74,8 +74,16 @@ fn explicit_entry() -> Outcome {
     Ok(())
 }
 
+/// In a directory of its own each time: Cargo keeps what it unpacked by the directory and the version, so it would verify
+/// the sources of an earlier run against those of this one.
 fn package() -> Outcome {
-    run("packages", cargo(&["package", "--workspace", "--allow-dirty", "--quiet"]))
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let target = format!("target/package-check-{}", now.as_nanos());
+    let mut command = cargo(&["package", "--workspace", "--allow-dirty", "--quiet"]);
+    command.env("CARGO_TARGET_DIR", &target);
+    let outcome = run("packages", command);
+    fs::remove_dir_all(&target).map_err(|error| format!("{target} could not be removed: {error}"))?;
+    outcome
 }
 
 fn stress(rounds: usize) -> Outcome {
