@@ -15,7 +15,7 @@
 //! | [`error`] | every ending |
 //! | [`blocking`] | what a worker does while it waits |
 //!
-//! This crate never spawns a thread, opens a file or socket, or reads a clock but to measure a wait.
+//! This crate never spawns a thread, opens a file or socket, or reads a clock but to measure a wait or a chunk.
 
 mod arrivals;
 pub mod blocking;
