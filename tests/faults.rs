@@ -1,6 +1,6 @@
 //! What a dying process may cost: its own task, and nothing else.
 
-use crate::support::{DEADLINE, Gate, Log, append, eventually, pass};
+use crate::support::{DEADLINE, Gate, Log, append, eventually, pass, tries};
 use concurrent_futures::{
     ALL_COMPLETED, Context as SharedContext, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait,
 };
@@ -444,7 +444,7 @@ fn workers_that_die_idle_are_not_replaced_without_need() {
 fn kill_never_hits_the_next_call() {
     let call = |micros: u64| std::thread::sleep(std::time::Duration::from_micros(micros));
     let pool = pool(1);
-    for round in 0..1500 {
+    for round in tries(1500).map(u64::from) {
         let quick = pool.submit(call, 50);
         let next = pool.submit(call, 300);
         // Around the time of its end, as far as two processes agree on that.

@@ -81,6 +81,12 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Tries of a race: as many as two seconds allow, so that a loaded machine is not held up.
+pub(crate) fn tries(most: u32) -> impl Iterator<Item = u32> {
+    let began = Instant::now();
+    (0..most).take_while(move |_| began.elapsed() < Duration::from_secs(2))
+}
+
 /// A directory that is removed with its value.
 pub(crate) struct Place(PathBuf);
 

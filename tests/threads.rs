@@ -1,6 +1,6 @@
 //! What only threads can do.
 
-use crate::support::{DEADLINE, Gate, eventually, pass};
+use crate::support::{DEADLINE, Gate, eventually, pass, tries};
 use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor, as_completed, wait};
 use std::{
     collections::HashSet,
@@ -391,7 +391,7 @@ fn the_last_handle_may_be_dropped_inside() {
 /// Two tasks always run at the same time on two workers, however wake-ups fall together.
 #[test]
 fn no_task_waits_beside_a_free_worker() {
-    for round in 0..4000_u32 {
+    for round in tries(4000) {
         let pool = pool(2);
         let (left, right) = (Arc::new(Barrier::new(2)), Arc::new(AtomicBool::new(false)));
         let first = pool.spawn(|| ());
