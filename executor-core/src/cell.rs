@@ -377,23 +377,23 @@ impl<W: Work> Cell<W> {
             drop(shared);
             drop_quietly(work);
             let cell = Arc::clone(self);
-            return Some(Announcement(Some(Box::new(move || cell.announce(&mut || ())))));
+            return Some(Announcement(Some(Box::new(move || cell.announce(cell.shared.lock(), &mut || ())))));
         }
         match work {
             // Captures are gone before anybody learns of the end: a scope relies on it.
             Some(work) => {
                 drop(shared);
                 drop_quietly(work);
-                self.announce(&mut || ());
+                self.announce(self.shared.lock(), &mut || ());
             }
             None => self.publish(shared),
         }
         None
     }
 
-    /// Runs callbacks until there are none left, then publishes. `over` is called in between.
-    fn announce(self: &Arc<Self>, over: &mut dyn FnMut()) {
-        let mut shared = self.shared.lock();
+    /// Runs callbacks until there are none left, then publishes. `over`, which is a backend's, is called in between, under
+    /// the lock.
+    fn announce<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared<W>>, over: &mut dyn FnMut()) {
         while let Some(watchers) = shared.watchers.as_mut().filter(|watchers| !watchers.callbacks.is_empty()) {
             let callbacks = mem::take(&mut watchers.callbacks);
             watchers.announcer = Some(thread::current().id());
@@ -487,9 +487,8 @@ impl<W: Work> Runnable for Cell<W> {
         let mut shared = self.shared.lock();
         shared.state = shared.state.after(Event::Settle).expect("a running task settles once");
         self.fill(&shared, Slot::Ready(outcome));
-        drop(shared);
         // Here, on the thread of the call: it is busy until its callbacks have run.
-        self.announce(over);
+        self.announce(shared, over);
         drop_quietly(self); // the last handle drops the outcome, which is user code
     }
 

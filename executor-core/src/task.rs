@@ -64,8 +64,8 @@ impl Task {
     }
 
     /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its
-    /// outcome. `over` is called when the call is over and before anybody can see its outcome, or at
-    /// once if there was nothing to do.
+    /// outcome, and its callbacks run here. `over` is called when all that is done and before any wait
+    /// for the outcome ends, or at once if there was nothing to do. It must not block, nor touch the task.
     pub fn run(mut self, mut over: impl FnMut()) {
         self.0.release().run(&mut over);
     }

@@ -39,6 +39,7 @@ impl Announcer {
         match &self.thread {
             // Gives it back if the thread is gone, and dropping it runs it: late, but not lost.
             Some((sender, _)) => drop(sender.send(announcement)),
+            // No thread is to be had: here, where it holds up others, rather than never.
             None => announcement.run(),
         }
     }

@@ -275,7 +275,8 @@ impl Shared {
         }
     }
 
-    /// The call has returned; nobody has seen its outcome yet, so whoever does finds this worker idle.
+    /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
+    /// idle.
     pub(crate) fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
     }
