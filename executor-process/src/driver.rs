@@ -495,9 +495,13 @@ impl Driver {
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);
-        if let Err(error) = os::send_with_descriptor(&started.channel, &hello, memory.as_fd()) {
-            os::abandon(started.child);
-            return Err(error);
+        match os::send_with_descriptor(&started.channel, &hello, memory.as_fd()) {
+            // One that is gone before it was greeted is buried like any other, with what it said of the reason.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                os::abandon(started.child);
+                return Err(error);
+            }
+            _ => {}
         }
         self.lanes.push(Lane::new(worker, claims, started, &self.shared));
         self.tell_pids();
