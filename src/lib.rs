@@ -32,16 +32,19 @@
 //!   [`ThreadPoolExecutor::join`].
 
 pub use executor_core::{
-    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, Context, Executor, Exit,
-    FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future, Map, Panic, ReturnWhen, SharedValue, Shutdown, ShutdownReport,
-    TaskError, TaskId, Timeout, Value, WaitError, Waited, WorkerLost, as_completed, wait, wait_timeout,
+    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelToken, Cancelled, Context,
+    CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future, Map, Panic, Priority,
+    Rejected, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError, TaskId, TaskOptions, Timeout,
+    Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task, wait, wait_timeout,
 };
 pub use executor_process::{ProcessPoolExecutor, ProcessPoolExecutorBuilder, worker};
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
 
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
 pub mod backend {
-    pub use executor_core::{Task, blocking, cell, context, initializer, portable, task};
+    pub use executor_core::{
+        Task, admission, blocking, cell, context, current, levels, portable, retry, task, worker_call,
+    };
 }
 
 #[cfg(doctest)]

@@ -259,9 +259,7 @@ fn a_worker_starts_clean() {
     assert_eq!(open.len(), 5, "{open:?}");
     assert_eq!(open.iter().filter(|name| name.starts_with("socket:")).count(), 1, "{open:?}");
     drop(kept);
-    let marked = |()| {
-        (env::vars().any(|(name, _)| name.starts_with("CONCURRENT_FUTURES")), io::read_to_string(io::stdin()).unwrap())
-    };
+    let marked = |()| (env::var_os("CONCURRENT_FUTURES_WORKER").is_some(), io::read_to_string(io::stdin()).unwrap());
     assert_eq!(pool.submit(marked, ()).result().unwrap(), (false, String::new()));
 }
 
@@ -341,7 +339,7 @@ fn a_death_during_shutdown_ends_in_an_outcome() {
         gate.await_arrivals(2);
         pool.shutdown(Shutdown::no_wait());
         gate.open();
-        assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).finished(), "{how}");
+        assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete(), "{how}");
         assert_eq!(waiting.result().unwrap(), 5);
         for future in dying {
             assert!(future.result().unwrap_err().is_worker_lost());

@@ -12,7 +12,10 @@ use std::{
     marker::PhantomData,
     num::NonZeroUsize,
     rc::Rc,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 /// Names a pool whose waiting workers may run its tasks in place.
@@ -45,6 +48,11 @@ pub trait Worker {
 
     /// It is back.
     fn unblock(&self);
+
+    /// What becomes true when the pool asks all that runs to stop.
+    fn stopping(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
 }
 
 thread_local! {
@@ -87,6 +95,11 @@ pub fn current_home() -> Option<Home> {
     worker().map(|worker| worker.home())
 }
 
+/// What tells whether this thread's pool asks all that runs to stop.
+pub(crate) fn pool_is_stopping() -> Option<Arc<AtomicBool>> {
+    worker().and_then(|worker| worker.stopping())
+}
+
 /// This thread as a worker. A thread that is being taken down is none any more.
 fn worker() -> Option<Rc<dyn Worker>> {
     CURRENT.try_with(|worker| worker.borrow().clone()).ok().flatten()
@@ -95,11 +108,23 @@ fn worker() -> Option<Rc<dyn Worker>> {
 /// Runs `task` if it belongs to the pool `home` and this thread is one of that pool's workers.
 pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
     let at_home = current_home().is_some_and(|current| current.number() == home);
-    if at_home && DEPTH.get() < DEPTH_LIMIT {
-        DEPTH.set(DEPTH.get() + 1);
-        task();
-        DEPTH.set(DEPTH.get() - 1);
+    if at_home {
+        let _ = nested(task, |task| task());
     }
+}
+
+/// Has a worker `make` a call on top of the one that it makes.
+///
+/// # Errors
+/// The call, when too many lie on this stack already.
+pub fn nested<T>(call: T, make: impl FnOnce(T)) -> Result<(), T> {
+    if DEPTH.get() >= DEPTH_LIMIT {
+        return Err(call);
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    make(call);
+    DEPTH.set(DEPTH.get() - 1);
+    Ok(())
 }
 
 /// Performs a wait that may block, telling this thread's pool around it. For backends: `wait` runs no user code.

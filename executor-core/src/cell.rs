@@ -21,28 +21,35 @@
 
 #![expect(unsafe_code, reason = "a finished outcome is lent out without a lock")]
 
+use once_cell::sync::OnceCell;
 use std::{
+    any::Any,
     cell::UnsafeCell,
-    fmt, mem,
+    fmt, io, mem,
     panic::Location,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
     thread::{self, ThreadId},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     arrivals::Arrivals,
     blocking::Home,
-    error::{Failure, TaskError, TaskId},
+    current::{self, StopSource},
+    error::{BrokenCause, Failure, TaskError, TaskId},
     future::Future,
+    options::TaskOptions,
     panic::{catch, drop_quietly},
     reply,
+    retry::Tried,
     state::{Event, State},
     sync::{Condvar, Mutex, MutexGuard},
+    task::{Retries, Task},
+    timer,
     work::{Call, Work},
 };
 
@@ -66,6 +73,37 @@ pub(crate) struct Header {
     pub(crate) site: &'static Location<'static>,
     /// The pool whose workers may run it in place; 0 for none.
     home: AtomicUsize,
+    /// Somebody has asked the running call to stop.
+    stop: AtomicBool,
+    /// What most tasks have not got.
+    extras: OnceCell<Box<Extras>>,
+}
+
+/// What was chosen for one task, and what came of it.
+struct Extras {
+    options: Arc<TaskOptions>,
+    /// Where it goes for another attempt, in this process.
+    retries: OnceCell<Weak<dyn Retries>>,
+    attempts: AtomicU32,
+    tried: Mutex<Tried>,
+}
+
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Header {
+    pub(crate) fn options(&self) -> Option<&TaskOptions> {
+        self.extras.get().map(|extras| &*extras.options)
+    }
+
+    /// How often the call was begun, as far as was counted: at least once for a call that ended by itself.
+    pub(crate) fn attempts(&self) -> u32 {
+        // ORDERING: Relaxed; it is told only, and counts the teller's own attempt or earlier ones.
+        self.extras.get().map_or(1, |extras| extras.attempts.load(Ordering::Relaxed).max(1))
+    }
 }
 
 struct Shared<W: Work> {
@@ -125,6 +163,9 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// Stops the call by stopping its worker. `false`: this cannot be done, or it is over. The task
     /// then ends as the backend learns of it. Must not block.
     fn kill(&self, ticket: u64) -> bool;
+
+    /// Asks the call, which has begun, to stop. Must not block.
+    fn ask_to_stop(&self, ticket: u64);
 }
 
 /// A task's place in a channel.
@@ -188,6 +229,8 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
             id: TaskId(NEXT.fetch_add(1, Ordering::Relaxed)),
             site,
             home: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            extras: OnceCell::new(),
         },
         shared: Mutex::new(Shared {
             state: State::Pending,
@@ -206,6 +249,10 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
 pub(crate) trait Runnable: Send + Sync {
     fn header(&self) -> &Header;
     fn set_home(&self, home: Home);
+    fn choose(&self, options: &Arc<TaskOptions>);
+    fn set_retries(&self, retries: Weak<dyn Retries>);
+    /// Takes the work out, which the task will then never do.
+    fn reclaim(&self) -> Option<Box<dyn Any>>;
     /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
     /// its publication, or at once if there was nothing to do.
     fn run(self: Arc<Self>, over: &mut dyn FnMut());
@@ -213,7 +260,10 @@ pub(crate) trait Runnable: Send + Sync {
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>>;
     fn dispatch(&self, lease: Lease) -> bool;
     fn recall(&self) -> bool;
-    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Option<Announcement>;
+    /// `Err`: another attempt is to follow, after a pause.
+    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Result<Option<Announcement>, Duration>;
+    /// As `complete`, for an attempt that gave no reply.
+    fn fail_attempt(self: Arc<Self>, failure: Failure) -> Result<Option<Announcement>, Duration>;
     fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
     fn cancel(self: Arc<Self>) -> bool;
     fn is_over(&self) -> bool;
@@ -335,7 +385,7 @@ impl<R> Reader<R> {
 
 impl<W: Work> Cell<W> {
     fn error(&self, failure: Failure) -> TaskError {
-        TaskError::new(failure, self.header.id, self.header.site)
+        TaskError::after(self.header.attempts(), failure, self.header.id, self.header.site)
     }
 
     /// A second reader for callbacks. It must be gone before publication.
@@ -435,7 +485,15 @@ impl<W: Work> Cell<W> {
         let mut shared = self.shared.lock();
         self.learn(&mut shared, |lease| !lease.channel.revoke(lease.ticket));
         if shared.state.after(Event::Cancel).is_none() {
-            return if shared.state == State::Cancelled { Cancel::Before } else { Cancel::Refused };
+            if shared.state == State::Cancelled {
+                return Cancel::Before;
+            }
+            // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
+            self.header.stop.store(true, Ordering::Relaxed);
+            if let Some(lease) = &shared.lease {
+                lease.channel.ask_to_stop(lease.ticket);
+            }
+            return Cancel::Refused;
         }
         // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
         drop(self.end(shared, Event::Cancel, Slot::Ready(Err(self.error(Failure::Cancelled)))));
@@ -461,8 +519,88 @@ impl<W: Work> Cell<W> {
         }
     }
 
+    /// The running call's limit: when it passes, the task ends, and the call is asked to.
+    fn watch(self: &Arc<Self>, limit: Duration, attempt: u32) -> io::Result<timer::Entry> {
+        let cell = Arc::downgrade(self);
+        timer::at(timer::after(limit), move || {
+            if let Some(cell) = cell.upgrade() {
+                cell.overrun(limit, attempt);
+            }
+        })
+    }
+
+    fn overrun(self: &Arc<Self>, limit: Duration, attempt: u32) {
+        let extras = self.header.extras.get().expect("a limit is one of the extras");
+        let error = self.error(Failure::TimedOut { limit, pid: None });
+        let shared = self.shared.lock();
+        // ORDERING: Relaxed; both are changed under the lock.
+        if shared.state != State::Running || extras.attempts.load(Ordering::Relaxed) != attempt {
+            return;
+        }
+        self.header.stop.store(true, Ordering::Relaxed);
+        let Some(announcement) = self.end(shared, Event::Settle, Slot::Ready(Err(error))) else { return };
+        // The call's own thread is busy, and this one is everybody's.
+        let announced = thread::Builder::new().name("executor-overrun".into()).spawn(|| announcement.run());
+        drop(announced); // without a thread, the announcement was dropped, and so made here
+    }
+
+    /// Whether an attempt that ended with `failure` is followed by another one, for which `work` is put back; and if so,
+    /// after which pause.
+    fn try_again(&self, failure: &Failure, work: Option<W>) -> Option<Duration> {
+        let extras = self.header.extras.get()?;
+        let policy = extras.options.retry_policy()?;
+        if self.header.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let tried = {
+            let mut tried = extras.tried.lock();
+            tried.count(failure);
+            *tried
+        };
+        let error = self.error(failure.clone());
+        let pause = catch(|| policy.pause(&error, tried)).ok().flatten()?;
+        let mut shared = self.shared.lock();
+        shared.state = shared.state.after(Event::Retry)?;
+        shared.lease = None;
+        shared.work = work;
+        Some(pause)
+    }
+
+    /// Whether the task may be tried again, so that its work is to be kept.
+    fn may_retry(&self) -> bool {
+        self.header.options().is_some_and(|options| options.retry_policy().is_some())
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<W::Output, TaskError> {
         reply::read(bytes, W::unpack).map_err(|failure| self.error(failure))
+    }
+}
+
+impl<W: Work> Cell<W> {
+    fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
+        let source = Arc::clone(self) as Arc<dyn StopSource>;
+        let _entered = current::enter(source, 0, Some(self.header.id));
+        catch(|| work.run())
+    }
+
+    fn call_within_limit(self: &Arc<Self>, work: W, extras: &Extras) -> Result<W::Output, Failure> {
+        // ORDERING: Relaxed; see `attempts`.
+        let attempt = extras.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let entry = extras.options.chosen_time_limit().map(|limit| self.watch(limit, attempt)).transpose();
+        match entry {
+            Ok(_entry) => self.call(work),
+            Err(error) => {
+                drop_quietly(work);
+                Err(Failure::Broken(BrokenCause::Spawn(format!("the thread that watches time limits: {error}"))))
+            }
+        }
+    }
+}
+
+impl<W: Work> StopSource for Cell<W> {
+    fn is_stopped(&self, _: u64) -> bool {
+        // ORDERING: Relaxed; see `cancel_if_not_begun`.
+        self.header.stop.load(Ordering::Relaxed)
     }
 }
 
@@ -483,13 +621,60 @@ impl<W: Work> Runnable for Cell<W> {
 
     fn run(self: Arc<Self>, over: &mut dyn FnMut()) {
         let Some(work) = self.start() else { return over() };
-        let outcome = catch(|| work.run()).map_err(|failure| self.error(failure));
+        let outcome = match self.header.extras.get() {
+            None => self.call(work),
+            Some(extras) => {
+                let retries = extras.retries.get().and_then(Weak::upgrade).filter(|_| self.may_retry());
+                let copy = if retries.is_some() { catch(|| work.copy()).flatten().ok() } else { None };
+                let outcome = self.call_within_limit(work, extras);
+                let failure = match &outcome {
+                    Ok(output) => W::failure_in(output),
+                    Err(failure) => Some(failure),
+                };
+                let pause = failure.zip(copy).and_then(|(failure, copy)| self.try_again(failure, Some(copy)));
+                if let Some((retries, pause)) = retries.zip(pause) {
+                    drop_quietly(outcome);
+                    retries.retry(Task::again(Arc::clone(&self) as Arc<dyn Runnable>), pause);
+                    return over();
+                }
+                outcome
+            }
+        };
+        let outcome = outcome.map_err(|failure| self.error(failure));
         let mut shared = self.shared.lock();
-        shared.state = shared.state.after(Event::Settle).expect("a running task settles once");
+        let Some(next) = shared.state.after(Event::Settle) else {
+            // Its limit has passed, and that was its outcome.
+            drop(shared);
+            drop_quietly(outcome);
+            over();
+            return drop_quietly(self);
+        };
+        shared.state = next;
         self.fill(&shared, Slot::Ready(outcome));
         // Here, on the thread of the call: it is busy until its callbacks have run.
         self.announce(shared, over);
         drop_quietly(self); // the last handle drops the outcome, which is user code
+    }
+
+    fn choose(&self, options: &Arc<TaskOptions>) {
+        // The first choice is the nearest to the call, and holds.
+        let _ = self.header.extras.set(Box::new(Extras {
+            options: Arc::clone(options),
+            retries: OnceCell::new(),
+            attempts: AtomicU32::new(0),
+            tried: Mutex::default(),
+        }));
+    }
+
+    fn set_retries(&self, retries: Weak<dyn Retries>) {
+        if let Some(extras) = self.header.extras.get() {
+            let _ = extras.retries.set(retries); // the same pool, at a later attempt
+        }
+    }
+
+    fn reclaim(&self) -> Option<Box<dyn Any>> {
+        let work = self.shared.lock().work.take()?;
+        Some(Box::new(work))
     }
 
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>> {
@@ -503,6 +688,10 @@ impl<W: Work> Runnable for Cell<W> {
         let Some(next) = shared.state.after(Event::Dispatch) else { return false };
         shared.state = next;
         shared.lease = Some(lease);
+        if let Some(extras) = self.header.extras.get() {
+            // ORDERING: Relaxed; see `attempts`.
+            extras.attempts.fetch_add(1, Ordering::Relaxed);
+        }
         true
     }
 
@@ -511,11 +700,28 @@ impl<W: Work> Runnable for Cell<W> {
         let Some(next) = shared.state.after(Event::Recall) else { return false };
         shared.state = next;
         shared.lease = None;
+        if let Some(extras) = self.header.extras.get() {
+            // ORDERING: Relaxed; see `attempts`. It had not begun.
+            extras.attempts.fetch_sub(1, Ordering::Relaxed);
+        }
         true
     }
 
-    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Option<Announcement> {
-        self.end(self.shared.lock(), Event::Settle, Slot::Encoded(reply))
+    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Result<Option<Announcement>, Duration> {
+        if self.may_retry()
+            && let Some(failure) = reply::failure_in(&reply, W::failure_in_value)
+            && let Some(pause) = self.try_again(&failure, None)
+        {
+            return Err(pause);
+        }
+        Ok(self.end(self.shared.lock(), Event::Settle, Slot::Encoded(reply)))
+    }
+
+    fn fail_attempt(self: Arc<Self>, failure: Failure) -> Result<Option<Announcement>, Duration> {
+        match self.try_again(&failure, None) {
+            Some(pause) => Err(pause),
+            None => Ok(self.fail(failure)),
+        }
     }
 
     fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement> {

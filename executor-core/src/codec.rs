@@ -112,6 +112,16 @@ pub(crate) mod items {
         Ok(items)
     }
 
+    /// The failure of the only item of what [`encode_all`] wrote, if there is one item, and it failed. Runs no user code.
+    pub(crate) fn only_failure(mut bytes: &[u8]) -> Option<Failure> {
+        let count = take_length(&mut bytes).ok()?;
+        let length = take_length(&mut bytes).ok()?;
+        match bytes.get(..length)?.split_first()? {
+            (&FAILED, failure) if count == 1 => decode(failure).ok(),
+            _ => None,
+        }
+    }
+
     const OK: u8 = 0;
     const FAILED: u8 = 1;
 
@@ -182,6 +192,18 @@ mod tests {
         let mut bytes = vec![1, 2];
         assert!(matches!(encode(&(5_u8, Refuses), &mut bytes), Err(Failure::Encode { .. })));
         assert_eq!(bytes, [1, 2]);
+    }
+
+    #[test]
+    fn the_failure_of_an_only_item_is_found() {
+        let lists = [vec![Err(Failure::Shutdown)], vec![Ok(1_u32)], vec![Err(Failure::Shutdown), Ok(1)], vec![]];
+        let found = lists.map(|list| {
+            let mut bytes = Vec::new();
+            items::encode_all(list.into_iter(), &mut bytes);
+            items::only_failure(&bytes).is_some()
+        });
+        assert_eq!(found, [true, false, false, false]);
+        assert!(items::only_failure(&[1, 2]).is_none());
     }
 
     #[test]

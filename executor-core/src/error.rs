@@ -6,8 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::{error, fmt, panic::Location, sync::Arc, time::Duration};
 
 /// Identifies a task within this process: unique, and greater for a task submitted later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId(pub(crate) u64);
+
+impl TaskId {
+    /// As a number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,11 +45,17 @@ struct Inner {
     failure: Failure,
     task: TaskId,
     site: &'static Location<'static>,
+    attempts: u32,
 }
 
 impl TaskError {
     pub(crate) fn new(failure: Failure, task: TaskId, site: &'static Location<'static>) -> Self {
-        TaskError(Arc::new(Inner { failure, task, site }))
+        TaskError(Arc::new(Inner { failure, task, site, attempts: 1 }))
+    }
+
+    /// The error of the last of so many attempts.
+    pub(crate) fn after(attempts: u32, failure: Failure, task: TaskId, site: &'static Location<'static>) -> Self {
+        TaskError(Arc::new(Inner { failure, task, site, attempts }))
     }
 
     /// The task that ended so.
@@ -54,6 +68,12 @@ impl TaskError {
     #[must_use]
     pub fn submitted_at(&self) -> &'static Location<'static> {
         self.0.site
+    }
+
+    /// How often the call was made: more than once only with a [`RetryPolicy`](crate::RetryPolicy).
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
     }
 
     /// The ending itself, as data.
@@ -80,7 +100,26 @@ impl TaskError {
         matches!(self.0.failure, Failure::WorkerLost(_))
     }
 
-    /// It was stopped by [`Future::kill`](crate::Future::kill).
+    /// It ran longer than its [time limit](crate::TaskOptions::time_limit). (A *wait* that ends early is a
+    /// [`WaitError`](crate::WaitError), and does not affect the task.)
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self.0.failure, Failure::TimedOut { .. })
+    }
+
+    /// Waiting for it would have lasted for ever, since it waits for whoever waits for it.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        matches!(self.0.failure, Failure::Deadlock { .. })
+    }
+
+    /// It was not accepted, since as many calls were waiting as its executor allows.
+    #[must_use]
+    pub fn is_queue_full(&self) -> bool {
+        matches!(self.0.failure, Failure::QueueFull { .. })
+    }
+
+    /// It was stopped by [`Future::kill`](crate::Future::kill), or by a [`Shutdown::now`](crate::Shutdown::now).
     #[must_use]
     pub fn is_killed(&self) -> bool {
         matches!(self.0.failure, Failure::Killed { .. })
@@ -147,7 +186,11 @@ impl TaskError {
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (task {} submitted at {})", self.0.failure, self.0.task, self.0.site)
+        write!(f, "{} (task {} submitted at {}", self.0.failure, self.0.task, self.0.site)?;
+        match self.0.attempts {
+            1 => write!(f, ")"),
+            attempts => write!(f, ", attempt {attempts})"),
+        }
     }
 }
 
@@ -157,6 +200,7 @@ impl fmt::Debug for TaskError {
             .field("failure", &self.0.failure)
             .field("task", &self.0.task)
             .field("submitted_at", &format_args!("{}", self.0.site))
+            .field("attempts", &self.0.attempts)
             .finish()
     }
 }
@@ -184,6 +228,24 @@ pub enum Failure {
     Killed {
         /// The worker process that was stopped.
         pid: u32,
+    },
+    /// The call ran longer than its time limit.
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+        /// The worker process that was stopped. `None`: it ran in this process, where it was asked to stop, and may still
+        /// run.
+        pid: Option<u32>,
+    },
+    /// Waiting for it would last for ever.
+    Deadlock {
+        /// Each waits for the next; the last is the first again.
+        cycle: Vec<TaskId>,
+    },
+    /// It was not accepted: as many calls waited as may.
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
     },
     /// A value could not be turned into bytes.
     Encode {
@@ -222,6 +284,26 @@ impl fmt::Display for Failure {
             Failure::Panicked(panic) => write!(f, "panicked: {panic}"),
             Failure::WorkerLost(lost) => write!(f, "{lost}"),
             Failure::Killed { pid } => write!(f, "killed on request, with worker process {pid}"),
+            Failure::TimedOut { limit, pid: Some(pid) } => {
+                write!(f, "ran longer than its limit of {limit:?}, and was stopped with worker process {pid}")
+            }
+            Failure::TimedOut { limit, pid: None } => {
+                write!(
+                    f,
+                    "ran longer than its limit of {limit:?}; its thread was asked to stop, and is busy until it does"
+                )
+            }
+            Failure::Deadlock { cycle } => {
+                write!(f, "waiting for it would last for ever: ")?;
+                for (index, task) in cycle.iter().enumerate() {
+                    let join = ["task ", " waits for task ", ", which waits for task "][index.min(2)];
+                    write!(f, "{join}{task}")?;
+                }
+                Ok(())
+            }
+            Failure::QueueFull { capacity } => {
+                write!(f, "not accepted: the executor's queue, which holds {capacity} waiting calls, is full")
+            }
             Failure::Encode { type_name, reason } => {
                 write!(f, "a value of type {type_name} could not be encoded: {reason}")
             }
@@ -384,6 +466,13 @@ pub enum BuildError {
         /// What was asked for.
         prefix: String,
     },
+    /// This process is a worker of a worker of a worker, and so on, as deep as is allowed.
+    Nested {
+        /// How many worker processes it has above it, itself included.
+        depth: u32,
+        /// How many there may be.
+        limit: u32,
+    },
     /// This process cannot start workers of this kind.
     Unsupported(
         /// Why, and what to do.
@@ -398,6 +487,11 @@ impl fmt::Display for BuildError {
                 write!(f, "max_workers is {asked}, and must be from 1 to {limit}")
             }
             BuildError::Name { prefix } => write!(f, "the name prefix {prefix:?} must not contain a NUL character"),
+            BuildError::Nested { depth, limit } => write!(
+                f,
+                "process pools are nested {depth} deep here, and may be {limit} deep; \
+                 does each call start a pool of its own that makes the same call?"
+            ),
             BuildError::Unsupported(why) => write!(f, "{why}"),
         }
     }
@@ -426,6 +520,23 @@ mod tests {
                 "worker process 7 was ended by SIGKILL while it ran the call; last on its standard error: \"out of memory\"",
             ),
             (Failure::Killed { pid: 7 }, "killed on request, with worker process 7"),
+            (
+                Failure::TimedOut { limit: Duration::from_millis(1500), pid: Some(7) },
+                "ran longer than its limit of 1.5s, and was stopped with worker process 7",
+            ),
+            (
+                Failure::TimedOut { limit: Duration::from_secs(2), pid: None },
+                "ran longer than its limit of 2s; its thread was asked to stop, and is busy until it does",
+            ),
+            (
+                Failure::Deadlock { cycle: [3, 5, 4, 3].map(TaskId).to_vec() },
+                "waiting for it would last for ever: task 3 waits for task 5, which waits for task 4, \
+                 which waits for task 3",
+            ),
+            (
+                Failure::QueueFull { capacity: 8 },
+                "not accepted: the executor's queue, which holds 8 waiting calls, is full",
+            ),
             (
                 Failure::Encode { type_name: "T".into(), reason: "no".into() },
                 "a value of type T could not be encoded: no",
@@ -461,5 +572,7 @@ mod tests {
             let error = TaskError::new(failure, TaskId(3), site);
             assert_eq!(error.to_string(), format!("{expected} (task 3 submitted at {site})"));
         }
+        let third = TaskError::after(3, Failure::Cancelled, TaskId(3), site);
+        assert_eq!(third.to_string(), format!("cancelled before it began (task 3 submitted at {site}, attempt 3)"));
     }
 }

@@ -1,11 +1,13 @@
 //! What a backend must do, and what every caller then gets.
 
-use std::{num::NonZeroUsize, panic::Location, sync::Arc};
+use std::{error, fmt, num::NonZeroUsize, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
     context::Context,
+    error::Failure,
     future::Future,
     map::Map,
+    options::{TaskOptions, With},
     portable::{Bound, Plain},
     shutdown::{Shutdown, ShutdownReport},
     task::Task,
@@ -52,9 +54,19 @@ use crate::{
 /// [pack](Task::pack) it, send it, have it [answered](crate::portable::answer) in another process of the same
 /// build, and [complete](crate::task::Parcel::complete) it with the reply. Everything else is provided.
 pub trait Executor: Send + Sync {
-    /// Accepts a task, without blocking on workers. Every accepted task gets exactly one outcome; one that
-    /// cannot be run is [failed](Task::fail) right here.
+    /// Accepts a task, without blocking on workers (unless the caller chose a queue of limited capacity). Every accepted
+    /// task gets exactly one outcome; one that cannot be run is [failed](Task::fail) right here.
     fn execute(&self, task: Task);
+
+    /// Accepts a task if there is room for it, or will be within `limit`. A backend without a capacity need not write this.
+    ///
+    /// # Errors
+    /// The task, and why it was not accepted.
+    fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
+        let _ = limit; // there is always room
+        self.execute(task);
+        Ok(())
+    }
 
     /// How many calls can be made at the same time.
     fn max_workers(&self) -> NonZeroUsize;
@@ -64,9 +76,25 @@ pub trait Executor: Send + Sync {
     /// Called by a task of this very pool it does not wait, for that would be waiting for itself.
     fn shutdown(&self, how: Shutdown) -> ShutdownReport;
 
+    /// What was chosen for all calls that are submitted through this. For [`With`].
+    fn task_options(&self) -> Option<&TaskOptions> {
+        None
+    }
+
+    /// This executor, with a time limit, a priority or further attempts for the calls that are submitted through it.
+    ///
+    /// See [`TaskOptions`] for an example.
+    fn with(&self, options: TaskOptions) -> With<&Self>
+    where
+        Self: Sized,
+    {
+        With::new(self, options)
+    }
+
     /// Submits the call `function(args)`.
     ///
-    /// Never blocks, fails or panics: whatever is wrong is the outcome of the future.
+    /// Never fails or panics: whatever is wrong is the outcome of the future. It blocks only on a pool with a
+    /// queue capacity that is used up, and which was told to [block](crate::WhenFull::Block).
     #[track_caller]
     fn submit<A: Value, R: Value>(&self, function: fn(A) -> R, args: A) -> Future<R>
     where
@@ -75,6 +103,56 @@ pub trait Executor: Send + Sync {
         let (task, future) = Task::new(Single { function: Plain(function), args }, Location::caller());
         self.execute(task);
         future
+    }
+
+    /// Submits the call `function(args)` if the executor accepts it now.
+    ///
+    /// # Errors
+    /// The arguments, and why they were not accepted: too many calls wait, or the executor is closed or broken.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor, WhenFull};
+    /// use std::{thread::sleep, time::Duration};
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).queue_capacity(0, WhenFull::Block).build()?;
+    /// let running = pool.try_submit(|ms| sleep(Duration::from_millis(ms)), 200)?;
+    /// let rejected = pool.try_submit(|ms| sleep(Duration::from_millis(ms)), 300).unwrap_err();
+    /// assert!(rejected.is_queue_full());
+    /// assert_eq!(rejected.into_value(), 300);
+    /// running.result()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    fn try_submit<A: Value, R: Value>(&self, function: fn(A) -> R, args: A) -> Result<Future<R>, Rejected<A>>
+    where
+        Self: Sized,
+    {
+        self.submit_timeout(function, args, Duration::ZERO)
+    }
+
+    /// As [`try_submit`](Self::try_submit), waiting for room for at most `limit`.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    fn submit_timeout<A: Value, R: Value>(
+        &self,
+        function: fn(A) -> R,
+        args: A,
+        limit: Duration,
+    ) -> Result<Future<R>, Rejected<A>>
+    where
+        Self: Sized,
+    {
+        let (task, future) = Task::new(Single { function: Plain(function), args }, Location::caller());
+        match self.try_execute(task, limit) {
+            Ok(()) => Ok(future),
+            Err(Rejected { value, failure }) => {
+                let work = value.reclaim::<Single<Plain<A, R>, A>>().expect("a rejected task was not begun");
+                Err(Rejected { value: work.args, failure })
+            }
+        }
     }
 
     /// Submits `function(&context, args)`. A worker process receives the context once, however many calls use it.
@@ -106,8 +184,7 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        let execute = |task| self.execute(task);
-        Map::new(execute, self.max_workers(), Plain(function), items.into_iter(), Location::caller())
+        Map::new(self, Plain(function), items.into_iter(), Location::caller())
     }
 
     /// As [`map`](Self::map), with a context that is sent once to each worker.
@@ -133,9 +210,8 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        let execute = |task| self.execute(task);
         let function = Bound { function, context: context.clone() };
-        Map::new(execute, self.max_workers(), function, items.into_iter(), Location::caller())
+        Map::new(self, function, items.into_iter(), Location::caller())
     }
 }
 
@@ -144,6 +220,14 @@ macro_rules! executor_through {
         impl<E: Executor + ?Sized> Executor for $pointer {
             fn execute(&self, task: Task) {
                 (**self).execute(task);
+            }
+
+            fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
+                (**self).try_execute(task, limit)
+            }
+
+            fn task_options(&self) -> Option<&TaskOptions> {
+                (**self).task_options()
             }
 
             fn max_workers(&self) -> NonZeroUsize {
@@ -158,3 +242,47 @@ macro_rules! executor_through {
 }
 
 executor_through!(&E, Box<E>, Arc<E>);
+
+/// What an executor did not accept, and why. From [`Executor::try_submit`].
+pub struct Rejected<T> {
+    value: T,
+    failure: Failure,
+}
+
+impl<T> Rejected<T> {
+    /// `value` was not accepted, because of `failure`.
+    pub fn new(value: T, failure: Failure) -> Self {
+        Rejected { value, failure }
+    }
+
+    /// What was not accepted: for a call, its arguments.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Whether it is worth another try later.
+    #[must_use]
+    pub fn is_queue_full(&self) -> bool {
+        matches!(self.failure, Failure::QueueFull { .. })
+    }
+}
+
+impl<T> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.failure)
+    }
+}
+
+impl<T> error::Error for Rejected<T> {}

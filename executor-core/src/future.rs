@@ -13,8 +13,9 @@ use std::{
 use crate::{
     blocking,
     cell::Reader,
-    error::{TaskError, TaskId},
+    error::{Failure, TaskError, TaskId},
     state::State,
+    waits,
 };
 
 /// The result that a submitted call will have.
@@ -64,13 +65,17 @@ impl<R> Future<R> {
     ///
     /// Ends when the call has returned, panicked, been cancelled or lost its worker, and the
     /// callbacks that were added before have run. Called by a task of the same thread pool, it runs
-    /// the call in place if that has not begun, so waiting inside a pool cannot exhaust it.
+    /// the call in place if that has not begun, so waiting inside a pool cannot exhaust it. Called by a task for which
+    /// the awaited one waits itself, it does not wait.
     ///
     /// # Errors
-    /// [`TaskError`] for every ending but a value.
+    /// [`TaskError`] for every ending but a value; and [`TaskError::is_deadlock`] where waiting would last for ever: the
+    /// call itself then goes on, without this future.
     pub fn result(self) -> Result<R, TaskError> {
-        self.wait();
-        self.0.take()
+        match self.wait_unless_stuck() {
+            Ok(()) => self.0.take(),
+            Err(stuck) => Err(TaskError::new(stuck, self.id(), self.submitted_at())),
+        }
     }
 
     /// As [`result`](Self::result), for at most `limit`. A limit of zero does not wait.
@@ -100,7 +105,28 @@ impl<R> Future<R> {
     }
 
     /// Waits until the outcome is there, whatever it is.
+    ///
+    /// # Panics
+    /// In a task for which the awaited one waits itself, so that waiting would last for ever. The message names all
+    /// that wait for each other. ([`result`](Self::result) gives an error instead.)
+    #[track_caller]
     pub fn wait(&self) {
+        if let Err(stuck) = self.wait_unless_stuck() {
+            panic!("{stuck}");
+        }
+    }
+
+    fn wait_unless_stuck(&self) -> Result<(), Failure> {
+        if self.0.is_here() {
+            return Ok(());
+        }
+        let _waiting = waits::enter([self.id()])?;
+        self.wait_regardless();
+        Ok(())
+    }
+
+    /// As [`wait`](Self::wait), without asking whether anything will end it. For a backend that must not return before.
+    pub fn wait_regardless(&self) {
         if self.0.is_here() {
             return;
         }
@@ -135,7 +161,11 @@ impl<R> Future<R> {
     }
 
     /// Waits for the call and gives its error, if it ended with one. The future keeps its outcome.
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait) does.
     #[must_use]
+    #[track_caller]
     pub fn exception(&self) -> Option<&TaskError> {
         if !self.done() {
             self.wait();
@@ -164,7 +194,8 @@ impl<R> Future<R> {
     /// Cancels the call unless it has begun. Returns whether it is cancelled, now or from before; a
     /// call that is cancelled is never made.
     ///
-    /// Callbacks run on this thread before it returns, and every wait for the future ends at once.
+    /// Callbacks run on this thread before it returns, and every wait for the future ends at once. A call that has begun is
+    /// asked to stop, and finds that out if it [looks](crate::current_task); its outcome is what it then returns.
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }
@@ -200,6 +231,11 @@ impl<R> Future<R> {
     /// ```
     pub fn add_done_callback(&self, callback: impl FnOnce(&Future<R>) + Send + 'static) {
         self.0.add_callback(Box::new(callback));
+    }
+
+    /// How often the call was begun so far.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.0.header().attempts()
     }
 
     /// Which task this is the future of.

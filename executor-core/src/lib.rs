@@ -13,37 +13,54 @@
 //! | `work`, `value` | the kinds of call, and what they take and give |
 //! | [`cell`], [`state`] | the one object behind a call, and its life |
 //! | [`error`] | every ending |
-//! | [`blocking`] | what a worker does while it waits |
+//! | [`blocking`], `waits` | what a worker does while it waits, and when it must not |
+//! | [`current`] | how a running call learns that it is to stop |
+//! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
+//! | [`admission`] | how many calls a pool takes in |
+//! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
 //!
-//! This crate never spawns a thread, opens a file or socket, or reads a clock but to measure a wait or a chunk.
+//! This crate opens no file or socket, and reads the clock only for waits, limits, and to measure a chunk.
 
+pub mod admission;
 mod arrivals;
 pub mod blocking;
 pub mod cell;
 pub mod codec;
 pub mod context;
+pub mod current;
 pub mod error;
 pub mod executor;
 pub mod future;
-pub mod initializer;
+
+pub mod levels;
 pub mod map;
+pub mod options;
 pub mod panic;
 pub mod portable;
 mod reply;
+pub mod retry;
 pub mod shutdown;
 pub mod state;
 pub mod sync;
 pub mod task;
+pub mod timer;
 mod value;
 pub mod wait;
+mod waits;
 mod work;
+pub mod worker_call;
 
+pub use admission::WhenFull;
 pub use context::Context;
+pub use current::{CancelToken, Cancelled, CurrentTask, current_task};
 pub use error::{BrokenCause, BuildError, Exit, Failure, Panic, TaskError, TaskId, Timeout, WorkerLost};
-pub use executor::Executor;
+pub use executor::{Executor, Rejected};
 pub use future::{Future, WaitError};
+pub use levels::Priority;
 pub use map::Map;
-pub use shutdown::{Shutdown, ShutdownReport};
+pub use options::{TaskOptions, With};
+pub use retry::RetryPolicy;
+pub use shutdown::{DropPolicy, Shutdown, ShutdownReport};
 pub use task::Task;
 pub use value::{SharedValue, Value};
 pub use wait::{

@@ -28,8 +28,10 @@ use std::{
 
 use crate::{
     arrivals::Arrivals,
-    error::{Failure, TaskError},
+    error::{Failure, TaskError, TaskId},
+    executor::Executor,
     future::Future,
+    options::TaskOptions,
     portable::Function,
     task::Task,
     value::Value,
@@ -51,7 +53,7 @@ const CHUNKS_PER_WORKER: usize = 3;
 /// Yields a `Result` for each item: the results come in the order of the items, unless
 /// [`unordered`](Self::unordered). A failed item is an `Err` at its place, and the others go on. The iterator
 /// is lazy: nothing is submitted before it is advanced (or [started](Self::start)). Dropping it cancels
-/// what has not begun.
+/// what has not begun, and asks what has to stop: a chunk ends after the item that is being called.
 ///
 /// # Panics
 /// A panic of the input iterator passes through the call that pulled the item.
@@ -72,6 +74,8 @@ pub struct Map<'a, I: Iterator, R> {
     site: &'static Location<'static>,
     /// `None` once it is exhausted or closed.
     items: Option<I>,
+    /// A chunk that was pulled, and for which the executor had no room.
+    held: Option<Vec<I::Item>>,
     chunk_size: Option<NonZeroUsize>,
     buffer: Option<NonZeroUsize>,
     order: Order,
@@ -84,8 +88,8 @@ pub struct Map<'a, I: Iterator, R> {
     current: Current<R>,
 }
 
-/// Sends a chunk off.
-type Submit<'a, A, R> = Box<dyn FnMut(Vec<A>) -> Future<Batch<R>> + 'a>;
+/// Sends a chunk off, if there is room for it now, or within the limit. Gives it back otherwise.
+type Submit<'a, A, R> = Box<dyn FnMut(Vec<A>, Duration) -> Result<Future<Batch<R>>, Vec<A>> + 'a>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
@@ -95,7 +99,11 @@ enum Order {
 
 /// The chunk whose results are being yielded.
 enum Current<R> {
-    Outcomes(vec::IntoIter<Result<R, Failure>>, crate::TaskId),
+    Outcomes {
+        outcomes: vec::IntoIter<Result<R, Failure>>,
+        task: TaskId,
+        attempts: u32,
+    },
     /// The whole chunk failed: each of its items has this error.
     Failed(TaskError, usize),
 }
@@ -109,28 +117,34 @@ impl<'a, I: Iterator, R: Value> Map<'a, I, R>
 where
     I::Item: Value,
 {
-    /// A map whose chunks go to `execute`, which has so many `workers`.
-    pub(crate) fn new<F>(
-        execute: impl Fn(Task) + 'a,
-        workers: NonZeroUsize,
-        function: F,
-        items: I,
-        site: &'static Location<'static>,
-    ) -> Self
+    /// A map whose chunks go to `executor`.
+    pub(crate) fn new<F>(executor: &'a impl Executor, function: F, items: I, site: &'static Location<'static>) -> Self
     where
         F: Function<I::Item, Output = R>,
     {
-        let submit = move |items| {
+        let submit = move |items, limit| {
             let (task, future) = Task::new(Many { function: function.clone(), items }, site);
-            execute(task);
-            future
+            match executor.try_execute(task, limit) {
+                Ok(()) => Ok(future),
+                Err(rejected) if rejected.is_queue_full() => {
+                    let work = rejected.into_value().reclaim::<Many<F, I::Item>>();
+                    Err(work.expect("a rejected task was not begun").items)
+                }
+                Err(rejected) => {
+                    let failure = rejected.failure().clone();
+                    drop(rejected.into_value().fail(failure));
+                    Ok(future)
+                }
+            }
         };
+        let single = executor.task_options().is_some_and(TaskOptions::are_for_single_calls);
         Map {
             submit: Box::new(submit),
-            workers: workers.get(),
+            workers: executor.max_workers().get(),
             site,
             items: Some(items),
-            chunk_size: None,
+            held: None,
+            chunk_size: single.then_some(NonZeroUsize::MIN),
             buffer: None,
             order: Order::Input,
             limit: None,
@@ -143,7 +157,7 @@ where
                 next: 0,
             },
             outstanding: 0,
-            current: Current::Outcomes(Vec::new().into_iter(), crate::error::TaskId(0)),
+            current: Current::nothing(),
         }
     }
 
@@ -202,6 +216,12 @@ where
             (None, None) => WINDOW,
         };
         while self.in_flight.len() < chunks {
+            if let Some(chunk) = self.held.take() {
+                if !self.send(chunk) {
+                    return;
+                }
+                continue;
+            }
             let Some(items) = &mut self.items else { return };
             let size = match self.chunk_size {
                 Some(size) => size.get(),
@@ -228,16 +248,49 @@ where
                 return;
             }
             self.outstanding += count;
-            let future = (self.submit)(chunk);
-            self.in_flight.push(Chunk { future, items: count }, self.order);
+            if !self.send(chunk) {
+                return;
+            }
         }
+    }
+
+    /// Submits a chunk, or holds it back. If nothing is in flight, there is nothing else to wait for than room.
+    fn send(&mut self, chunk: Vec<I::Item>) -> bool {
+        let limit = match self.deadline() {
+            _ if self.in_flight.len() > 0 => Duration::ZERO,
+            None => Duration::MAX,
+            Some(at) => at.saturating_duration_since(Instant::now()),
+        };
+        let items = chunk.len();
+        match (self.submit)(chunk, limit) {
+            Ok(future) => {
+                self.in_flight.push(Chunk { future, items }, self.order);
+                true
+            }
+            Err(chunk) => {
+                self.held = Some(chunk);
+                false
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.limit.and_then(|limit| self.called.checked_add(limit))
+    }
+
+    /// Ends the map, whose limit has passed.
+    fn late(&mut self, awaited: TaskId) -> TaskError {
+        self.close();
+        let limit = self.limit.unwrap_or_default();
+        TaskError::new(Failure::MapTimeout { limit }, awaited, self.site)
     }
 
     /// Cancels what has not begun, and ends the iterator.
     fn close(&mut self) {
         self.items = None;
+        self.held = None;
         self.in_flight.cancel();
-        self.current = Current::Outcomes(Vec::new().into_iter(), crate::error::TaskId(0));
+        self.current = Current::nothing();
     }
 }
 
@@ -257,21 +310,18 @@ where
             if ready.is_some() {
                 return ready;
             }
-            let deadline = self.limit.map(|limit| (limit, self.called.checked_add(limit)));
-            let chunk = match self.in_flight.next(self.order, deadline.and_then(|(_, at)| at)) {
+            let chunk = match self.in_flight.next(self.order, self.deadline()) {
                 Next::Chunk(chunk) => chunk,
+                // There was no room for the next chunk before the deadline.
+                Next::End if self.held.is_some() => return Some(Err(self.late(TaskId(0)))),
                 Next::End => return None,
-                Next::Late(id) => {
-                    self.close();
-                    let limit = deadline.map(|(limit, _)| limit).unwrap_or_default();
-                    return Some(Err(TaskError::new(Failure::MapTimeout { limit }, id, self.site)));
-                }
+                Next::Late(id) => return Some(Err(self.late(id))),
             };
-            let id = chunk.future.id();
+            let (task, attempts) = (chunk.future.id(), chunk.future.attempts());
             self.current = match chunk.future.result() {
                 Ok(batch) => {
                     self.pace.observe(batch.outcomes.len(), batch.elapsed);
-                    Current::Outcomes(batch.outcomes.into_iter(), id)
+                    Current::Outcomes { outcomes: batch.outcomes.into_iter(), task, attempts }
                 }
                 Err(error) => Current::Failed(error, chunk.items),
             };
@@ -298,11 +348,15 @@ impl<I: Iterator, R> fmt::Debug for Map<'_, I, R> {
 }
 
 impl<R> Current<R> {
+    fn nothing() -> Self {
+        Current::Outcomes { outcomes: Vec::new().into_iter(), task: TaskId(0), attempts: 0 }
+    }
+
     fn next(&mut self, site: &'static Location<'static>) -> Option<Result<R, TaskError>> {
         match self {
-            Current::Outcomes(outcomes, task) => {
-                outcomes.next().map(|outcome| outcome.map_err(|failure| TaskError::new(failure, *task, site)))
-            }
+            Current::Outcomes { outcomes, task, attempts } => outcomes
+                .next()
+                .map(|outcome| outcome.map_err(|failure| TaskError::after(*attempts, failure, *task, site))),
             Current::Failed(error, items) => {
                 *items = items.checked_sub(1)?;
                 Some(Err(error.clone()))
@@ -322,7 +376,7 @@ struct InFlight<R> {
 enum Next<R> {
     Chunk(Chunk<R>),
     /// The deadline passed while this task was awaited.
-    Late(crate::TaskId),
+    Late(TaskId),
     End,
 }
 

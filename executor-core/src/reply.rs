@@ -22,6 +22,14 @@ pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, ou
     }
 }
 
+/// The failure that a reply tells of, or that `look` finds in its value. Runs no user code.
+pub(crate) fn failure_in(bytes: &[u8], look: impl FnOnce(&[u8]) -> Option<Failure>) -> Option<Failure> {
+    match bytes.split_first() {
+        Some((&VALUE, value)) => look(value),
+        _ => read(bytes, |_| Ok(())).err(),
+    }
+}
+
 /// Reads a reply, its value with `unpack`.
 pub(crate) fn read<R>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<R, Failure>) -> Result<R, Failure> {
     match bytes.split_first() {

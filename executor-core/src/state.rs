@@ -10,6 +10,8 @@
 //!            │ └─── settle ──► Done ◄── settle ────┘ │
 //!            │                                       │
 //!            └──── cancel ──► Cancelled ◄── cancel ──┘
+//!
+//!           Pending ◄── retry ── Dispatched, Running
 //! ```
 //!
 //! - `settle` gives the outcome: the call returned, panicked, was lost with its worker, could not be
@@ -17,6 +19,7 @@
 //! - `Done` and `Cancelled` are entered once. Nothing leaves them, so a late result never
 //!   overwrites an earlier outcome.
 //! - `recall` takes a task back from a channel whose worker died before it began.
+//! - `retry` follows an attempt that failed, where another one is wanted.
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +49,8 @@ pub enum Event {
     Cancel,
     /// Its outcome is known.
     Settle,
+    /// An attempt failed, and another one is to follow.
+    Retry,
 }
 
 impl State {
@@ -55,12 +60,13 @@ impl State {
         use {Event as E, State as S};
         match (self, event) {
             (S::Pending, E::Dispatch) => Some(S::Dispatched),
-            (S::Dispatched, E::Recall) => Some(S::Pending),
+            (S::Dispatched, E::Recall) | (S::Dispatched | S::Running, E::Retry) => Some(S::Pending),
             (S::Pending | S::Dispatched, E::Start) => Some(S::Running),
             (S::Pending | S::Dispatched, E::Cancel) => Some(S::Cancelled),
             (S::Pending | S::Dispatched | S::Running, E::Settle) => Some(S::Done),
             (S::Dispatched | S::Running, E::Dispatch)
             | (S::Pending | S::Running, E::Recall)
+            | (S::Pending, E::Retry)
             | (S::Running, E::Start | E::Cancel)
             | (S::Done | S::Cancelled, _) => None,
         }
@@ -78,17 +84,17 @@ mod tests {
     use super::{Event, Event::*, State, State::*};
 
     const STATES: [State; 5] = [Pending, Dispatched, Running, Done, Cancelled];
-    const EVENTS: [Event; 5] = [Dispatch, Recall, Start, Cancel, Settle];
+    const EVENTS: [Event; 6] = [Dispatch, Recall, Start, Cancel, Settle, Retry];
 
     /// Every state × event. FUT-02, FUT-04, FUT-05, FUT-06, CAN-02, CAN-03.
     #[test]
     fn every_state_meets_every_event() {
         let table = [
-            (Pending, [Some(Dispatched), None, Some(Running), Some(Cancelled), Some(Done)]),
-            (Dispatched, [None, Some(Pending), Some(Running), Some(Cancelled), Some(Done)]),
-            (Running, [None, None, None, None, Some(Done)]),
-            (Done, [None; 5]),
-            (Cancelled, [None; 5]),
+            (Pending, [Some(Dispatched), None, Some(Running), Some(Cancelled), Some(Done), None]),
+            (Dispatched, [None, Some(Pending), Some(Running), Some(Cancelled), Some(Done), Some(Pending)]),
+            (Running, [None, None, None, None, Some(Done), Some(Pending)]),
+            (Done, [None; 6]),
+            (Cancelled, [None; 6]),
         ];
         assert_eq!(table.map(|(state, _)| state), STATES, "a row for each state");
         for (state, row) in table {

@@ -4,13 +4,20 @@
 //! Either handle owns the duty to end the task. Dropping one without having done so ends it as
 //! broken, so that nobody waits for ever.
 
-use std::{fmt, panic::Location, sync::Arc};
+use std::{
+    fmt,
+    panic::Location,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use crate::{
     blocking::Home,
     cell::{self, Announcement, Lease, Runnable},
     error::{BrokenCause, Failure, TaskId},
     future::Future,
+    levels::Priority,
+    options::TaskOptions,
     work::{Call, Closure, Work},
 };
 
@@ -21,6 +28,22 @@ pub struct Task(Handle);
 pub struct Parcel {
     handle: Handle,
     call: Call,
+}
+
+/// A pool in this process, to which a task goes back whose call is to be made again.
+pub trait Retries: Send + Sync {
+    /// Takes the task in again, also when the pool is closed, and runs it after the pause.
+    fn retry(self: Arc<Self>, task: Task, pause: Duration);
+}
+
+/// What came of an attempt in another process.
+#[derive(Debug)]
+#[must_use = "another attempt may be due"]
+pub enum Ended {
+    /// The task has its outcome.
+    Over(Option<Announcement>),
+    /// The same is to be sent once more, after a pause.
+    Again(Parcel, Duration),
 }
 
 /// The duty to end a task.
@@ -56,6 +79,33 @@ impl Task {
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.0.get().header().id
+    }
+
+    pub(crate) fn again(runnable: Arc<dyn Runnable>) -> Task {
+        Task(Handle(Some(runnable)))
+    }
+
+    pub(crate) fn choose(&self, options: &Arc<TaskOptions>) {
+        self.0.get().choose(options);
+    }
+
+    /// Takes back what was to be done. `None`: it is of another type, or the task has begun or ended.
+    pub(crate) fn reclaim<W: Work>(self) -> Option<W> {
+        self.0.get().reclaim()?.downcast().ok().map(|work| *work)
+    }
+
+    /// When it is to begin, of several that wait.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.0.get().header().options().map_or(Priority::Normal, TaskOptions::chosen_priority)
+    }
+
+    /// Says where the task goes for another attempt, if one is chosen for it.
+    pub fn set_retries<P: Retries + 'static>(&self, pool: &Arc<P>) {
+        if self.0.get().header().options().is_some_and(|options| options.retry_policy().is_some()) {
+            let pool: Weak<P> = Arc::downgrade(pool);
+            self.0.get().set_retries(pool);
+        }
     }
 
     /// Lets workers of the pool `home` run the task in place when they wait for it.
@@ -99,6 +149,18 @@ impl Parcel {
         self.handle.get().header().id
     }
 
+    /// When it is to begin, of several that wait.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.handle.get().header().options().map_or(Priority::Normal, TaskOptions::chosen_priority)
+    }
+
+    /// How long the call may take, counted from its beginning.
+    #[must_use]
+    pub fn time_limit(&self) -> Option<Duration> {
+        self.handle.get().header().options().and_then(TaskOptions::chosen_time_limit)
+    }
+
     /// What is to be sent.
     #[must_use]
     pub fn call(&self) -> &Call {
@@ -125,13 +187,25 @@ impl Parcel {
 
     /// Ends the task with the reply that [`answer`](crate::portable::answer) made. It is decoded by
     /// whoever wants the result.
-    pub fn complete(mut self, reply: Vec<u8>) -> Option<Announcement> {
-        self.handle.release().complete(reply)
+    pub fn complete(self, reply: Vec<u8>) -> Ended {
+        let runnable = Arc::clone(self.handle.get());
+        self.ended(runnable.complete(reply))
     }
 
     /// Ends the task without a value.
-    pub fn fail(mut self, failure: Failure) -> Option<Announcement> {
-        self.handle.release().fail(failure)
+    pub fn fail(self, failure: Failure) -> Ended {
+        let runnable = Arc::clone(self.handle.get());
+        self.ended(runnable.fail_attempt(failure))
+    }
+
+    fn ended(mut self, outcome: Result<Option<Announcement>, Duration>) -> Ended {
+        match outcome {
+            Ok(announcement) => {
+                self.handle.release();
+                Ended::Over(announcement)
+            }
+            Err(pause) => Ended::Again(self, pause),
+        }
     }
 
     /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.

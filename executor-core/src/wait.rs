@@ -14,6 +14,7 @@ use crate::{
     blocking,
     error::{TaskId, Timeout},
     future::Future,
+    waits,
 };
 
 /// A future that can be waited for together with others: owned, or borrowed.
@@ -79,6 +80,9 @@ pub struct Waited<F> {
 /// Waits until as many of `futures` are done as `until` says.
 ///
 /// Takes futures by value or by reference, of any executors. A future that is given twice counts once.
+///
+/// # Panics
+/// In a task for which all that is awaited waits itself, as [`Future::wait`] does.
 ///
 /// # Examples
 /// ```
@@ -269,6 +273,15 @@ impl<F: AsFuture> Pending<F> {
         if let Some(future) = self.try_next() {
             return Some(future);
         }
+        let waiting = match deadline {
+            Some(_) => Ok(None), // it ends anyway
+            None => waits::enter(self.futures.values().map(|future| future.as_future().id())),
+        };
+        let _waiting = match waiting {
+            Ok(waiting) => waiting,
+            // One may have arrived meanwhile, after which another one need not be awaited.
+            Err(stuck) => return Some(self.try_next().unwrap_or_else(|| panic!("{stuck}"))),
+        };
         if deadline.is_none() && blocking::current_home().is_some() {
             self.run_in_place();
         }

@@ -15,6 +15,7 @@ use std::{
 use crate::{
     codec,
     context::ContextParcel,
+    current,
     error::Failure,
     panic::{catch, drop_quietly},
     portable::{CallName, Function, Travels, name_of},
@@ -34,6 +35,21 @@ pub(crate) trait Work: Send + 'static {
 
     /// The outcome that a reply's value holds. May panic in user code.
     fn unpack(value: &[u8]) -> Result<Self::Output, Failure>;
+
+    /// The same once more, for another attempt. May panic in user code.
+    fn copy(&self) -> Result<Self, Failure>
+    where
+        Self: Sized;
+
+    /// A failure that an output tells of, which is that of the whole call.
+    fn failure_in(_: &Self::Output) -> Option<&Failure> {
+        None
+    }
+
+    /// As [`failure_in`](Self::failure_in), for an output that came as bytes. Runs no user code.
+    fn failure_in_value(_: &[u8]) -> Option<Failure> {
+        None
+    }
 }
 
 /// A call as it travels: a name, perhaps a context, and encoded arguments.
@@ -75,6 +91,10 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Single<F, A> {
     fn unpack(value: &[u8]) -> Result<F::Output, Failure> {
         codec::decode(value)
     }
+
+    fn copy(&self) -> Result<Self, Failure> {
+        Ok(Single { function: self.function.clone(), args: copy(&self.args)? })
+    }
 }
 
 impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
@@ -110,7 +130,7 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
 
     fn run(self) -> Self::Output {
         let began = Instant::now();
-        let outcomes = self.items.into_iter().map(|item| catch(|| self.function.call(item))).collect();
+        let outcomes = self.items.into_iter().map(|item| unless_stopped(|| self.function.call(item))).collect();
         Batch { outcomes, elapsed: began.elapsed() }
     }
 
@@ -127,6 +147,23 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
         let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
         Ok(Batch { outcomes: codec::items::decode_all(outcomes)?, elapsed })
     }
+
+    fn copy(&self) -> Result<Self, Failure> {
+        let items = self.items.iter().map(copy).collect::<Result<_, _>>()?;
+        Ok(Many { function: self.function.clone(), items })
+    }
+
+    /// A chunk of a single item is that item's call.
+    fn failure_in(output: &Self::Output) -> Option<&Failure> {
+        match &output.outcomes[..] {
+            [Err(failure)] => Some(failure),
+            _ => None,
+        }
+    }
+
+    fn failure_in_value(value: &[u8]) -> Option<Failure> {
+        codec::items::only_failure(value.get(8..)?)
+    }
 }
 
 impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
@@ -140,7 +177,7 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
         };
         let began = Instant::now();
         let outcomes: Vec<_> =
-            items.into_iter().map(|item| item.and_then(|item| catch(|| function.call(item)))).collect();
+            items.into_iter().map(|item| item.and_then(|item| unless_stopped(|| function.call(item)))).collect();
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let encode = |out: &mut Vec<u8>| {
             out.extend_from_slice(&nanos.to_le_bytes());
@@ -149,6 +186,18 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
         };
         reply::value(encode, out);
     }
+}
+
+/// Makes the call on one item of several, unless somebody has asked for the whole to stop.
+fn unless_stopped<R>(call: impl FnOnce() -> R) -> Result<R, Failure> {
+    if current::is_stopped() { Err(Failure::Cancelled) } else { catch(call) }
+}
+
+/// A value's copy, by way of its encoded form, which every value has.
+fn copy<T: Value>(value: &T) -> Result<T, Failure> {
+    let mut bytes = Vec::new();
+    codec::encode(value, &mut bytes)?;
+    codec::decode(&bytes)
 }
 
 /// A closure, with whatever it captured. It stays in this process.
@@ -176,5 +225,9 @@ impl<F: FnOnce() -> R + Send + 'static, R: Send + 'static> Work for Closure<F, R
 
     fn unpack(_: &[u8]) -> Result<R, Failure> {
         Err(Failure::Refused("a closure's result cannot come from another process".into()))
+    }
+
+    fn copy(&self) -> Result<Self, Failure> {
+        Err(Failure::Refused("a closure with captures can be called only once".into()))
     }
 }

@@ -7,34 +7,47 @@
 //! before it is sent; the worker *begins* it, and the parent *revokes* it, by one compare-exchange on that word. One
 //! of them succeeds.
 //!
-//! A word holds a ticket and a state, so that a word that now serves a later call is never mistaken. Nothing
-//! else is shared: there is no lock that a dying process could hold.
+//! A word holds a ticket and a state, so that a word that now serves a later call is never mistaken. Beside it stands
+//! when the call was begun, for its time limit. And the parent may *ask* a call that was begun *to stop*, which it finds in
+//! the same word. Nothing else is shared: there is no lock that a dying process could hold.
 
 #![expect(unsafe_code, reason = "memory that two processes share is mapped")]
 
+use executor_core::current::StopSource;
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
     mm::{MapFlags, ProtFlags, mmap, munmap},
+    time::{ClockId, clock_gettime},
 };
 use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// How many calls a channel can hold.
 pub(crate) const SLOTS: usize = 64;
 
-const BYTES: usize = SLOTS * size_of::<AtomicU64>();
+const BYTES: usize = size_of::<Words>();
 
 const OFFERED: u64 = 1;
 const BEGUN: u64 = 2;
 const REVOKED: u64 = 3;
+const ASKED_TO_STOP: u64 = 4;
+
+/// What lies in the shared memory.
+#[repr(C)]
+struct Words {
+    claims: [AtomicU64; SLOTS],
+    /// Nanoseconds of the clock that all processes share.
+    begun_at: [AtomicU64; SLOTS],
+}
 
 /// The words of one channel, as one of its two sides sees them.
 pub(crate) struct Claims {
-    words: NonNull<[AtomicU64; SLOTS]>,
+    words: NonNull<Words>,
 }
 
 // SAFETY: the mapping belongs to no thread, and what is in it is atomic.
@@ -73,12 +86,15 @@ impl Claims {
         Ok(Claims { words })
     }
 
-    fn word(&self, ticket: u64) -> &AtomicU64 {
+    fn words(&self) -> &Words {
         // SAFETY: mapped from `map` until `drop`, page-aligned, of this very size, and sealed against
         // shrinking. Zeroed or not, any bytes are valid atomics, and both processes only touch them
         // atomically.
-        let words = unsafe { self.words.as_ref() };
-        &words[(ticket % SLOTS as u64) as usize]
+        unsafe { self.words.as_ref() }
+    }
+
+    fn word(&self, ticket: u64) -> &AtomicU64 {
+        &self.words().claims[slot(ticket)]
     }
 
     /// The parent, before it sends the call.
@@ -90,12 +106,29 @@ impl Claims {
 
     /// The worker, before it makes the call. `false`: it was revoked.
     pub(crate) fn begin(&self, ticket: u64) -> bool {
-        self.exchange(ticket, BEGUN)
+        // ORDERING: Relaxed; published by the exchange, and of no meaning where that fails.
+        self.words().begun_at[slot(ticket)].store(now().as_nanos() as u64, Ordering::Relaxed);
+        self.exchange(ticket, OFFERED, BEGUN)
+    }
+
+    /// How long ago the call was begun, if it was.
+    pub(crate) fn runs_for(&self, ticket: u64) -> Option<Duration> {
+        if self.get(ticket) != Claim::Begun {
+            return None;
+        }
+        // ORDERING: Relaxed; the load in `get` acquired it.
+        let begun_at = self.words().begun_at[slot(ticket)].load(Ordering::Relaxed);
+        Some(now().saturating_sub(Duration::from_nanos(begun_at)))
+    }
+
+    /// The parent. Does nothing to a call that has not begun, or is over.
+    pub(crate) fn ask_to_stop(&self, ticket: u64) {
+        self.exchange(ticket, BEGUN, ASKED_TO_STOP);
     }
 
     /// The parent. `false`: the worker has begun. True again for a call that is already revoked.
     pub(crate) fn revoke(&self, ticket: u64) -> bool {
-        self.exchange(ticket, REVOKED) || self.get(ticket) == Claim::Revoked
+        self.exchange(ticket, OFFERED, REVOKED) || self.get(ticket) == Claim::Revoked
     }
 
     pub(crate) fn get(&self, ticket: u64) -> Claim {
@@ -104,21 +137,39 @@ impl Claims {
         match self.word(ticket).load(Ordering::Acquire) {
             word if word == pack(ticket, OFFERED) => Claim::Offered,
             word if word == pack(ticket, REVOKED) => Claim::Revoked,
-            _ => Claim::Begun, // or over long ago, and the word serves another call
+            _ => Claim::Begun, // asked to stop or not; or over long ago, and the word serves another call
         }
     }
 
-    fn exchange(&self, ticket: u64, state: u64) -> bool {
+    fn exchange(&self, ticket: u64, from: u64, to: u64) -> bool {
         // ORDERING: the exchange itself decides who wins; AcqRel so that the loser's next read of
         // the word sees the winner's value.
         self.word(ticket)
-            .compare_exchange(pack(ticket, OFFERED), pack(ticket, state), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(pack(ticket, from), pack(ticket, to), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 }
 
+fn slot(ticket: u64) -> usize {
+    (ticket % SLOTS as u64) as usize
+}
+
 fn pack(ticket: u64, state: u64) -> u64 {
-    ticket << 2 | state
+    ticket << 3 | state
+}
+
+/// What the clock says that is the same in all processes, and never set back.
+fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The worker's side: whether the call that it makes was asked to stop.
+impl StopSource for Claims {
+    fn is_stopped(&self, ticket: u64) -> bool {
+        // ORDERING: Relaxed; the answer may be late, and nothing is read on the strength of it.
+        self.word(ticket).load(Ordering::Relaxed) == pack(ticket, ASKED_TO_STOP)
+    }
 }
 
 impl Drop for Claims {
@@ -179,6 +230,24 @@ mod tests {
         assert!(claims.revoke(late));
         assert!(claims.revoke(late), "again");
         assert!(!claims.begin(late));
+    }
+
+    #[test]
+    fn a_call_that_was_begun_can_be_asked_to_stop_and_no_other() {
+        let (parent, memory) = Claims::create().unwrap();
+        let worker = Claims::map(&memory).unwrap();
+        parent.offer(0);
+        parent.ask_to_stop(0);
+        assert!(!worker.is_stopped(0) && parent.runs_for(0).is_none(), "it has not begun");
+        assert!(worker.begin(0));
+        assert!(!worker.is_stopped(0) && parent.runs_for(0).is_some());
+        parent.ask_to_stop(0);
+        assert!(worker.is_stopped(0));
+        assert_eq!((parent.get(0), parent.revoke(0)), (Claim::Begun, false));
+        parent.offer(SLOTS as u64);
+        assert!(worker.begin(SLOTS as u64) && !worker.is_stopped(SLOTS as u64), "another call in the same word");
+        parent.ask_to_stop(0);
+        assert!(!worker.is_stopped(SLOTS as u64), "the first one was meant");
     }
 
     #[test]

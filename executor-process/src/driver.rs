@@ -8,20 +8,27 @@
 //! A worker whose channel is empty, the first such one; otherwise the one with the shortest channel, up to a few, so that
 //! a worker never waits for its next call. A worker that runs out while another's channel still holds calls that have not
 //! begun is given half of those, the oldest, so that calls begin in the order of their submission as far as possible.
+//! While calls of different priorities wait, no channel holds more than the call that runs: what is in a channel can no
+//! longer be overtaken.
 //!
 //! # What becomes of a dead worker's tasks
 //! First what it answered before it died is taken from its channel. Of the rest, at most one has begun, says its
 //! claim: that one is lost. All others go back to the front of the queue.
 
-use executor_core::{BrokenCause, Exit, Failure, WorkerLost, portable, task::Parcel};
+use executor_core::{
+    BrokenCause, Exit, Failure, Priority, WorkerLost, portable,
+    task::{Ended, Parcel},
+    timer,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     io, mem,
     net::Shutdown,
+    num::NonZeroU64,
     os::fd::AsFd,
     process,
     sync::Arc,
@@ -33,8 +40,8 @@ use crate::{
     announcer::Announcer,
     claims::{Claim, Claims},
     echo::Echo,
-    inbox::{KillOrder, Shared},
-    lane::{InFlight, Lane},
+    inbox::{KillOrder, Shared, Stop},
+    lane::{DEPTH, Doom, InFlight, Lane},
     os,
     supervisor::{Action, Event, Restarts, State},
     wire::{Frame, Hello, Kind},
@@ -42,6 +49,9 @@ use crate::{
 
 /// Reads from a dead worker's standard error at most.
 const LAST_READS: usize = 64;
+
+/// How often a worker's memory is looked at.
+const MEMORY_PERIOD: Duration = Duration::from_secs(1);
 
 /// The driver thread.
 pub(crate) fn run(shared: Arc<Shared>) {
@@ -53,6 +63,8 @@ pub(crate) fn run(shared: Arc<Shared>) {
         lanes: Vec::new(),
         next_worker: 0,
         restarts: Restarts::default(),
+        pausing: BTreeMap::new(),
+        has_levels: false,
     };
     loop {
         driver.follow_orders();
@@ -76,46 +88,106 @@ struct Driver {
     lanes: Vec<Lane>,
     next_worker: u64,
     restarts: Restarts,
+    /// Calls that wait for another attempt, by when and which.
+    pausing: BTreeMap<(Instant, u64), Parcel>,
+    /// Calls of different priorities wait.
+    has_levels: bool,
     announcer: Announcer,
     echo: Echo,
 }
 
 impl Driver {
     fn follow_orders(&mut self) {
-        let (kills, recall) = {
+        let (kills, recall, stop) = {
             let mut inbox = self.shared.begin_to_look();
             let recall = (inbox.recalls_asked > inbox.recalls_done).then_some(inbox.recalls_asked);
-            (mem::take(&mut inbox.kills), recall)
+            (mem::take(&mut inbox.kills), recall, inbox.stop.take())
         };
         for KillOrder { worker, ticket } in kills {
             self.kill(worker, ticket);
         }
         if let Some(asked) = recall {
-            for lane in 0..self.lanes.len() {
-                let taken = self.lanes[lane].take_back(usize::MAX);
-                self.requeue(taken);
-            }
+            self.take_all_back();
+            let pausing = mem::take(&mut self.pausing).into_values();
             self.shared.tell(|inbox| {
                 // Out of reach of `assign`, which would put them into channels again.
-                let pending = mem::take(&mut inbox.queue);
+                let pending = inbox.queue.take_if(|_| true);
                 inbox.recalled.extend(pending);
+                inbox.recalled.extend(pausing);
                 inbox.recalls_done = asked;
             });
+        }
+        if let Some(stop) = stop {
+            self.stop(stop);
+        }
+    }
+
+    /// Ends all workers, whatever they run.
+    fn stop(&mut self, stop: Stop) {
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].doom = Some(Doom::Shutdown);
+            self.on(lane, Event::Kill);
+            if stop == Stop::Kill {
+                self.on(lane, Event::Deadline); // no grace
+            }
+        }
+    }
+
+    /// Takes back to the queue all calls that have not begun.
+    fn take_all_back(&mut self) {
+        for lane in 0..self.lanes.len() {
+            let taken = self.lanes[lane].take_back(usize::MAX);
+            self.requeue(taken);
         }
     }
 
     fn kill(&mut self, worker: u64, ticket: u64) {
         let Some(lane) = self.lanes.iter().position(|lane| lane.channel.worker == worker) else { return };
-        if !self.lanes[lane].in_flight.iter().any(|call| call.ticket == ticket && call.parcel.is_some()) {
-            return; // it has been answered meanwhile
+        if self.lanes[lane].in_flight.iter().any(|call| call.ticket == ticket && call.parcel.is_some()) {
+            self.end_call(lane, Doom::Kill(ticket));
+        } // else it has been answered meanwhile
+    }
+
+    /// Ends workers whose call runs longer than its limit.
+    fn end_overruns(&mut self, now: Instant) {
+        for lane in 0..self.lanes.len() {
+            if let Some((ticket, limit)) = self.lanes[lane].overrun(now) {
+                self.end_call(lane, Doom::Overrun(ticket, limit));
+            }
         }
+    }
+
+    /// Ends a worker for the sake of the one call that it has begun.
+    fn end_call(&mut self, lane: usize, doom: Doom) {
         // Its neighbours in the channel must not begin now.
         let taken = self.lanes[lane].take_back(usize::MAX);
         self.requeue(taken);
         // Another one that could not be taken back has begun, so this one is over, and its answer is on the way.
         if self.lanes[lane].live() == 1 {
-            self.lanes[lane].victim = Some(ticket);
+            self.lanes[lane].doom.get_or_insert(doom); // the first reason is the one to tell
             self.on(lane, Event::Kill);
+        }
+    }
+
+    /// Puts calls whose pause is over back into the queue.
+    fn resume(&mut self, now: Instant) {
+        while let Some(entry) = self.pausing.first_entry().filter(|entry| entry.key().0 <= now) {
+            let parcel = entry.remove();
+            self.shared.inbox().queue.push_back(parcel.priority(), parcel);
+        }
+    }
+
+    /// Ends an attempt, and with it the task, unless another one is to follow.
+    fn settle(&mut self, parcel: Parcel, end: impl FnOnce(Parcel) -> Ended) {
+        // Before its outcome can be seen: whoever has seen all outcomes finds no task unfinished.
+        self.shared.task_ends();
+        match end(parcel) {
+            Ended::Over(announcement) => self.announcer.announce(announcement),
+            Ended::Again(parcel, pause) => {
+                self.shared.admission.force_enter();
+                let at = timer::after(pause);
+                self.pausing.insert((at, parcel.id().number()), parcel);
+            }
         }
     }
 
@@ -126,7 +198,7 @@ impl Driver {
         let mut inbox = self.shared.inbox();
         for parcel in calls.into_iter().rev() {
             if parcel.recall() {
-                inbox.queue.push_front(parcel);
+                inbox.queue.push_front(parcel.priority(), parcel);
             } else {
                 cancelled.push(parcel);
             }
@@ -137,10 +209,17 @@ impl Driver {
 
     /// Gives queued tasks to workers, and starts workers as long as there are more tasks than workers.
     fn assign(&mut self) {
-        let queued = self.shared.inbox().queue.len();
+        let (queued, has_levels) = {
+            let queue = &self.shared.inbox().queue;
+            (queue.len(), queue.has(Priority::High) || queue.has(Priority::Low))
+        };
+        if has_levels && !self.has_levels {
+            self.take_all_back(); // what was put there before may be overtaken now
+        }
+        self.has_levels = has_levels;
         let outstanding = queued + self.calls();
         let wanted = outstanding.min(self.shared.max_workers.get());
-        while self.lanes.len() < wanted && !self.is_broken() {
+        while self.lanes.iter().filter(|lane| lane.counts()).count() < wanted && !self.is_broken() {
             if let Err(error) = self.start_worker() {
                 // With other workers the pool goes on, slower; without any it cannot.
                 if self.lanes.is_empty() {
@@ -149,18 +228,21 @@ impl Driver {
                 break;
             }
         }
+        let depth = if has_levels { 1 } else { DEPTH };
         loop {
             let best = (0..self.lanes.len())
-                .filter(|lane| self.lanes[*lane].takes_calls())
+                .filter(|lane| self.lanes[*lane].takes_calls(depth))
                 .min_by_key(|lane| self.lanes[*lane].live());
             let Some(lane) = best else { break };
-            let Some(parcel) = self.shared.inbox().queue.pop_front() else { break };
+            let Some(parcel) = self.shared.inbox().queue.pop() else { break };
             self.dispatch(lane, parcel);
         }
     }
 
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
         if self.lanes[lane].send_call(parcel) {
+            let max_tasks = self.shared.recycling.max_tasks;
+            self.lanes[lane].retired |= max_tasks.is_some_and(|most| self.lanes[lane].given >= most.get());
             self.on(lane, Event::Dispatch);
         } else {
             self.shared.task_ends(); // cancelled
@@ -179,9 +261,11 @@ impl Driver {
     /// Lets idle workers take over calls that wait behind others.
     fn rebalance(&mut self) {
         while let Some(idle) = (0..self.lanes.len()).find(|lane| self.lanes[*lane].is_idle()) {
+            let most = self.shared.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get);
+            let room = usize::try_from(most - self.lanes[idle].given).unwrap_or(usize::MAX);
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live());
             let Some(longest) = longest.filter(|lane| lane.live() > 1) else { return };
-            let taken = longest.take_back(longest.live() / 2);
+            let taken = longest.take_back(room.min(longest.live() / 2));
             if taken.is_empty() {
                 return; // they have begun meanwhile
             }
@@ -210,10 +294,10 @@ impl Driver {
             return;
         }
         // Nobody needs to be there for what is cancelled.
-        let (cancelled, waiting): (VecDeque<_>, _) = mem::take(&mut inbox.queue).into_iter().partition(Parcel::is_over);
-        inbox.queue = waiting;
+        let mut cancelled = inbox.queue.take_if(Parcel::is_over);
         let empty = inbox.queue.is_empty();
         drop(inbox);
+        cancelled.extend(self.pausing.extract_if(.., |_, parcel| parcel.is_over()).map(|(_, parcel)| parcel));
         cancelled.iter().for_each(|_| self.shared.task_ends());
         if !empty {
             return;
@@ -240,7 +324,7 @@ impl Driver {
     fn is_done(&self) -> bool {
         let mut inbox = self.shared.inbox();
         let recalled = inbox.recalls_asked == inbox.recalls_done;
-        if !(inbox.closed && inbox.queue.is_empty() && recalled && self.lanes.is_empty()) {
+        if !(inbox.closed && inbox.queue.is_empty() && self.pausing.is_empty() && recalled && self.lanes.is_empty()) {
             return false;
         }
         inbox.driver_is_done = true; // under the same lock, so no order can come between
@@ -252,7 +336,8 @@ impl Driver {
     /// Sleeps until something happens, and deals with it.
     fn wait(&mut self) {
         let sleeps = self.shared.prepare_to_sleep();
-        let timeout = match (sleeps, self.lanes.iter().filter_map(|lane| lane.deadline).min()) {
+        let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
+        let timeout = match (sleeps, self.lanes.iter().filter_map(Lane::next_deadline).chain(pause).min()) {
             (false, _) => Some(Duration::ZERO),
             (true, deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),
         };
@@ -280,7 +365,13 @@ impl Driver {
                     self.on(lane, Event::Deadline);
                 }
             }
+            if self.lanes[lane].leaves_at.is_some_and(|at| at <= now) {
+                self.lanes[lane].leaves_at = None;
+                self.send_away(lane);
+            }
         }
+        self.end_overruns(now);
+        self.resume(now);
         self.remove_dead();
     }
 
@@ -371,12 +462,11 @@ impl Driver {
                     (Kind::Reply, Some(parcel)) => {
                         self.lanes[lane].served = true;
                         self.restarts.served();
-                        self.shared.task_ends();
-                        self.announcer.announce(parcel.complete(frame.body));
+                        self.settle(parcel, |parcel| parcel.complete(frame.body));
                     }
                     (Kind::Reply, None) if self.lanes[lane].state == State::Starting => {
                         match portable::check(&frame.body) {
-                            Ok(()) => self.on(lane, Event::Ready),
+                            Ok(()) => self.ready(lane),
                             Err(failure) => {
                                 self.break_down(BrokenCause::Initializer(Box::new(failure)));
                                 self.on(lane, Event::Unfit);
@@ -390,6 +480,7 @@ impl Driver {
                 if self.lanes[lane].in_flight.is_empty() {
                     self.lanes[lane].forget_contexts();
                     self.on(lane, Event::Drained);
+                    self.idle(lane);
                 }
                 Ok(())
             }
@@ -401,15 +492,52 @@ impl Driver {
     fn greeted(&mut self, lane: usize) {
         self.lanes[lane].greeted = true;
         match &self.shared.initializer {
-            None => self.on(lane, Event::Ready),
+            None => self.ready(lane),
             Some(initializer) => {
                 // It may take its time.
                 self.lanes[lane].deadline = None;
                 let ticket = self.lanes[lane].new_ticket();
                 self.lanes[lane].outbox.put_call(ticket, initializer);
-                self.lanes[lane].in_flight.push_back(InFlight { ticket, parcel: None });
+                self.lanes[lane].in_flight.push_back(InFlight { ticket, parcel: None, look_at: None });
             }
         }
+    }
+
+    fn ready(&mut self, lane: usize) {
+        if let Some(finalizer) = &self.shared.finalizer {
+            self.lanes[lane].outbox.put_at_exit(finalizer);
+        }
+        self.on(lane, Event::Ready);
+        self.idle(lane);
+    }
+
+    /// A worker has nothing more to do: it may be time for it to leave.
+    fn idle(&mut self, lane: usize) {
+        let recycling = self.shared.recycling;
+        let this = &mut self.lanes[lane];
+        if this.state != State::Idle {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(growth) = recycling.memory_growth_bytes
+            && this.memory.is_none_or(|(_, looked)| now.duration_since(looked) >= MEMORY_PERIOD)
+            && let Some(bytes) = os::resident_bytes(this.child.id())
+        {
+            // What it needs to be there at all, and for its first call, is no growth.
+            let first = this.memory.filter(|_| this.served).map_or(bytes, |(first, _)| first);
+            this.retired |= bytes > first.saturating_add(growth);
+            this.memory = this.served.then_some((first, now));
+        }
+        if this.retired {
+            return self.send_away(lane);
+        }
+        this.leaves_at = recycling.idle_timeout.and_then(|limit| now.checked_add(limit));
+    }
+
+    /// Has an idle worker leave in peace.
+    fn send_away(&mut self, lane: usize) {
+        self.lanes[lane].dismissed = true;
+        self.on(lane, Event::Close);
     }
 
     /// A worker does what none should. One that never got ready shows that none will.
@@ -431,11 +559,12 @@ impl Driver {
         match action {
             Action::Nothing => {}
             Action::EndInput => {
+                self.lanes[lane].flush();
                 // An error means that it has hung up already.
                 let _ = self.lanes[lane].stream.shutdown(Shutdown::Write);
             }
-            Action::Terminate => os::signal(&self.lanes[lane].pidfd, Signal::TERM),
-            Action::Kill => os::signal(&self.lanes[lane].pidfd, Signal::KILL),
+            Action::Terminate => self.lanes[lane].signal(Signal::TERM),
+            Action::Kill => self.lanes[lane].signal(Signal::KILL),
             Action::Bury => self.bury(lane),
         }
     }
@@ -450,24 +579,35 @@ impl Driver {
                 break;
             }
         }
+        if this.doom.is_some() {
+            this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
+        }
         let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
         let lost = WorkerLost { pid: this.child.id(), exit, stderr: this.last_lines() };
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
-        let victim = this.victim;
-        for InFlight { ticket, parcel } in mem::take(&mut this.in_flight) {
+        let pid = lost.pid;
+        for InFlight { ticket, parcel, .. } in mem::take(&mut this.in_flight) {
             let Some(parcel) = parcel else { continue };
             match this.channel.claims.get(ticket) {
-                Claim::Begun if victim == Some(ticket) => failed.push((parcel, Failure::Killed { pid: lost.pid })),
-                Claim::Begun => failed.push((parcel, Failure::WorkerLost(lost.clone()))),
+                Claim::Begun => {
+                    let failure = match this.doom {
+                        Some(Doom::Shutdown) => Failure::Killed { pid },
+                        Some(Doom::Kill(victim)) if victim == ticket => Failure::Killed { pid },
+                        Some(Doom::Overrun(victim, limit)) if victim == ticket => {
+                            Failure::TimedOut { limit, pid: Some(pid) }
+                        }
+                        _ => Failure::WorkerLost(lost.clone()),
+                    };
+                    failed.push((parcel, failure));
+                }
                 // A cancelled one is refused by `recall`.
                 Claim::Offered | Claim::Revoked => unbegun.push(parcel),
             }
         }
         let fruitless = !this.served && failed.is_empty() && !this.dismissed;
         for (parcel, failure) in failed {
-            self.shared.task_ends();
-            self.announcer.announce(parcel.fail(failure));
+            self.settle(parcel, |parcel| parcel.fail(failure));
         }
         self.requeue(unbegun);
         if fruitless && !self.restarts.ended_without_a_call() {
@@ -491,7 +631,8 @@ impl Driver {
     fn start_worker(&mut self) -> io::Result<()> {
         let worker = self.next_worker;
         let (claims, memory) = Claims::create()?;
-        let started = os::start_worker(&format!("{}-{worker}", self.shared.name_prefix))?;
+        let name = format!("{}-{worker}", self.shared.name_prefix);
+        let started = os::start_worker(&name, self.shared.inner_threads)?;
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);
@@ -510,23 +651,20 @@ impl Driver {
 
     /// Nothing can be run any more: fails what waits.
     fn break_down(&mut self, cause: BrokenCause) {
-        {
-            let mut inbox = self.shared.inbox();
-            inbox.closed = true;
+        self.shared.close(|inbox| {
             inbox.broken.get_or_insert(cause);
-        }
+        });
         self.fail_queue();
     }
 
     fn fail_queue(&mut self) {
         let (queue, refusal) = {
             let mut inbox = self.shared.inbox();
-            (mem::take(&mut inbox.queue), inbox.refusal())
+            (inbox.queue.take_if(|_| true), inbox.refusal())
         };
         let Some(refusal) = refusal else { return };
-        for parcel in queue {
-            self.shared.task_ends();
-            self.announcer.announce(parcel.fail(refusal.clone()));
+        for parcel in queue.into_iter().chain(mem::take(&mut self.pausing).into_values()) {
+            self.settle(parcel, |parcel| parcel.fail(refusal.clone()));
         }
     }
 }

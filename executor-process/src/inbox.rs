@@ -2,23 +2,21 @@
 //! runs.
 
 use executor_core::{
-    BrokenCause, Failure,
+    BrokenCause, DropPolicy, Failure,
+    admission::Admission,
     blocking::Home,
     cell::Channel,
+    levels::Levels,
     sync::{Condvar, Mutex, MutexGuard},
     task::Parcel,
 };
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
-    collections::VecDeque,
     fmt, io, mem,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::claims::{Claim, Claims};
@@ -26,23 +24,40 @@ use crate::claims::{Claim, Claims};
 pub(crate) struct Shared {
     pub(crate) max_workers: NonZeroUsize,
     pub(crate) name_prefix: String,
-    /// What each worker is to do first; encoded once.
+    pub(crate) drop_policy: DropPolicy,
+    /// What each worker is to do first, and last; encoded once.
     pub(crate) initializer: Option<Parcel>,
+    pub(crate) finalizer: Option<Parcel>,
+    pub(crate) recycling: Recycling,
+    pub(crate) inner_threads: Option<NonZeroUsize>,
+    /// Tasks that were accepted and are not known to have an outcome.
+    pub(crate) admission: Admission,
     pub(crate) home: Home,
     pub(crate) wake: OwnedFd,
     inbox: Mutex<Inbox>,
     changed: Condvar,
-    /// Tasks that were accepted and are not known to have an outcome.
-    unfinished: AtomicUsize,
+}
+
+/// When a worker is replaced by a fresh one, or is needed no more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recycling {
+    /// After so many calls.
+    pub(crate) max_tasks: Option<NonZeroU64>,
+    /// When it keeps so much more memory than at first.
+    pub(crate) memory_growth_bytes: Option<u64>,
+    /// When it has had nothing to do for so long.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// What the handle leaves for the driver, and what the driver tells.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    pub(crate) queue: VecDeque<Parcel>,
+    pub(crate) queue: Levels<Parcel>,
     pub(crate) closed: bool,
     pub(crate) broken: Option<BrokenCause>,
     pub(crate) kills: Vec<KillOrder>,
+    /// All workers are to be ended.
+    pub(crate) stop: Option<Stop>,
     /// How often the driver was asked to take back what has not begun, and how often it did.
     pub(crate) recalls_asked: u64,
     pub(crate) recalls_done: u64,
@@ -65,17 +80,52 @@ pub(crate) struct KillOrder {
     pub(crate) ticket: u64,
 }
 
+/// How workers are ended by force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// By a signal that they may handle, and soon afterwards by one that they cannot.
+    Terminate,
+    /// At once.
+    Kill,
+}
+
+/// What a pool is made of, besides what it is made to do.
+pub(crate) struct Choices {
+    pub(crate) max_workers: NonZeroUsize,
+    pub(crate) name_prefix: String,
+    pub(crate) drop_policy: DropPolicy,
+    pub(crate) initializer: Option<Parcel>,
+    pub(crate) finalizer: Option<Parcel>,
+    pub(crate) recycling: Recycling,
+    pub(crate) inner_threads: Option<NonZeroUsize>,
+    pub(crate) admission: Admission,
+}
+
 impl Shared {
-    pub(crate) fn new(max_workers: NonZeroUsize, name_prefix: String, initializer: Option<Parcel>) -> io::Result<Self> {
+    pub(crate) fn new(choices: Choices) -> io::Result<Self> {
+        let Choices {
+            max_workers,
+            name_prefix,
+            drop_policy,
+            initializer,
+            finalizer,
+            recycling,
+            inner_threads,
+            admission,
+        } = choices;
         Ok(Shared {
             max_workers,
             name_prefix,
+            drop_policy,
             initializer,
+            finalizer,
+            recycling,
+            inner_threads,
+            admission,
             home: Home::new(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             inbox: Mutex::default(),
             changed: Condvar::new(),
-            unfinished: AtomicUsize::new(0),
         })
     }
 
@@ -148,28 +198,40 @@ impl Shared {
 
     /// To be called before a task's outcome can be seen, so that who has seen all finds none unfinished.
     pub(crate) fn task_ends(&self) {
-        // ORDERING: SeqCst; a count that is only read to be told.
-        self.unfinished.fetch_sub(1, Ordering::SeqCst);
+        self.admission.leave();
     }
 
     pub(crate) fn unfinished(&self) -> usize {
-        self.unfinished.load(Ordering::SeqCst)
+        self.admission.inside()
     }
 
-    /// Takes a task in, or fails it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inbox.lock().refusal().is_some()
+    }
+
+    /// Takes in a task that was admitted, or fails it.
     pub(crate) fn accept(&self, parcel: Parcel) {
         // Under one lock: a task is accepted before the pool is closed, or refused.
         let refused = self.order(|inbox| match inbox.refusal() {
             Some(refusal) => Some((parcel, refusal)),
             None => {
-                inbox.queue.push_back(parcel);
-                self.unfinished.fetch_add(1, Ordering::SeqCst);
+                inbox.queue.push_back(parcel.priority(), parcel);
                 None
             }
         });
         if let Some((parcel, refusal)) = refused {
+            self.task_ends();
             drop(parcel.fail(refusal));
         }
+    }
+
+    /// Nothing more is accepted, and nobody waits for room any more.
+    pub(crate) fn close(&self, change: impl FnOnce(&mut Inbox)) {
+        self.order(|inbox| {
+            inbox.closed = true;
+            change(inbox);
+        });
+        self.admission.close();
     }
 
     /// Cancels, on this thread, what has not begun: in the queue, and in the workers' channels.
@@ -212,6 +274,10 @@ impl Channel for WorkerChannel {
 
     fn has_begun(&self, ticket: u64) -> bool {
         self.claims.get(ticket) == Claim::Begun
+    }
+
+    fn ask_to_stop(&self, ticket: u64) {
+        self.claims.ask_to_stop(ticket);
     }
 
     fn kill(&self, ticket: u64) -> bool {

@@ -5,6 +5,7 @@ use executor_core::{
     context::ContextId,
     task::Parcel,
 };
+use rustix::process::Signal;
 use std::{
     collections::{HashMap, VecDeque},
     io::{self, Read},
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Calls in a worker's channel at most, of those that have not been taken back.
-const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 
 /// How much of a worker's standard error is kept for the error of a lost task.
 const TAIL_BYTES: usize = 4096;
@@ -58,14 +59,35 @@ pub(crate) struct Lane {
     pub(crate) deaf: bool,
     /// It was sent away before it was ready, since nothing was left for it to do.
     pub(crate) dismissed: bool,
-    /// The call that it is being killed for.
-    pub(crate) victim: Option<u64>,
+    /// What it is being killed for.
+    pub(crate) doom: Option<Doom>,
+    /// Calls that it was given and that were not taken back.
+    pub(crate) given: u64,
+    /// It is given no more calls, and leaves when it has answered those that it has.
+    pub(crate) retired: bool,
+    /// When it leaves, if no call comes before.
+    pub(crate) leaves_at: Option<Instant>,
+    /// The memory that it kept when it was first looked at, and when it was last looked at.
+    pub(crate) memory: Option<(u64, Instant)>,
+}
+
+/// Why a worker is ended by force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// Somebody asked for this call to be stopped.
+    Kill(u64),
+    /// This call ran longer than its limit.
+    Overrun(u64, Duration),
+    /// The pool is shut down now, whatever runs.
+    Shutdown,
 }
 
 pub(crate) struct InFlight {
     pub(crate) ticket: u64,
     /// `None`: the initializer, or a call that was taken back and will be skipped.
     pub(crate) parcel: Option<Parcel>,
+    /// When to look whether it runs longer than its limit.
+    pub(crate) look_at: Option<Instant>,
 }
 
 impl Lane {
@@ -90,7 +112,11 @@ impl Lane {
             hung_up: false,
             deaf: false,
             dismissed: false,
-            victim: None,
+            doom: None,
+            given: 0,
+            retired: false,
+            leaves_at: None,
+            memory: None,
         }
     }
 
@@ -100,11 +126,22 @@ impl Lane {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Idle && !self.hung_up && !self.deaf
+        self.state == State::Idle && self.serves()
     }
 
-    pub(crate) fn takes_calls(&self) -> bool {
-        self.state.accepts_calls() && !self.hung_up && !self.deaf && self.in_flight.len() < SLOTS && self.live() < DEPTH
+    /// Whether another call can be put into the channel, where no more than `depth` are to be.
+    pub(crate) fn takes_calls(&self, depth: usize) -> bool {
+        self.serves() && self.in_flight.len() < SLOTS && self.live() < depth
+    }
+
+    /// Whether it answers calls, now and later.
+    fn serves(&self) -> bool {
+        self.state.accepts_calls() && !self.hung_up && !self.deaf && !self.retired
+    }
+
+    /// Whether it counts as one that makes calls: it does, or will. One that leaves in peace does not.
+    pub(crate) fn counts(&self) -> bool {
+        self.state != State::Closing
     }
 
     pub(crate) fn new_ticket(&mut self) -> u64 {
@@ -130,7 +167,10 @@ impl Lane {
             self.contexts.insert(context.id, Arc::downgrade(&context.bytes));
         }
         self.outbox.put_call(ticket, &parcel);
-        self.in_flight.push_back(InFlight { ticket, parcel: Some(parcel) });
+        let look_at = parcel.time_limit().and_then(|limit| Instant::now().checked_add(limit));
+        self.in_flight.push_back(InFlight { ticket, parcel: Some(parcel), look_at });
+        self.given += 1;
+        self.leaves_at = None;
         true
     }
 
@@ -142,10 +182,33 @@ impl Lane {
                 break;
             }
             if call.parcel.is_some() && self.channel.claims.revoke(call.ticket) {
+                call.look_at = None;
                 taken.extend(call.parcel.take());
             }
         }
+        self.given -= taken.len() as u64;
         taken
+    }
+
+    /// The call that has run longer than its limit, if there is one. The others' times are seen to.
+    pub(crate) fn overrun(&mut self, now: Instant) -> Option<(u64, Duration)> {
+        for call in self.in_flight.iter_mut().filter(|call| call.look_at.is_some_and(|at| at <= now)) {
+            let limit = call.parcel.as_ref().and_then(Parcel::time_limit)?;
+            // One that has not begun has all of its time still before it.
+            let left = limit.saturating_sub(self.channel.claims.runs_for(call.ticket).unwrap_or_default());
+            if left.is_zero() {
+                call.look_at = None;
+                return Some((call.ticket, limit));
+            }
+            call.look_at = now.checked_add(left);
+        }
+        None
+    }
+
+    /// When something is to be done about this worker, if nothing happens before.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let limits = self.in_flight.iter().filter_map(|call| call.look_at);
+        limits.chain(self.deadline).chain(self.leaves_at).min()
     }
 
     pub(crate) fn forget_contexts(&mut self) {
@@ -157,6 +220,11 @@ impl Lane {
             }
             alive
         });
+    }
+
+    /// Signals the process, and all that its calls have started and left in its group.
+    pub(crate) fn signal(&self, signal: Signal) {
+        os::signal(&self.child, &self.pidfd, signal);
     }
 
     pub(crate) fn flush(&mut self) {
@@ -255,9 +323,18 @@ impl Outbox {
     }
 
     pub(crate) fn put_call(&mut self, ticket: u64, parcel: &Parcel) {
+        self.put(Kind::Call, ticket, parcel);
+    }
+
+    /// The call to be made before the worker leaves.
+    pub(crate) fn put_at_exit(&mut self, parcel: &Parcel) {
+        self.put(Kind::AtExit, 0, parcel);
+    }
+
+    fn put(&mut self, kind: Kind, ticket: u64, parcel: &Parcel) {
         let call = parcel.call();
         let frames = self.frames();
-        put_call_head(ticket, call, frames);
+        put_call_head(kind, ticket, call, frames);
         if call.args.len() <= SMALL_BYTES {
             frames.extend_from_slice(&call.args);
         } else {

@@ -3,12 +3,13 @@
 use executor_core::Exit;
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
 };
 use std::{
-    env,
+    env, fs,
     io::{self, IoSlice},
     mem::MaybeUninit,
+    num::NonZeroUsize,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
@@ -19,6 +20,25 @@ use std::{
 /// Tells a process that it is to be a worker, whose channel is its standard input. Taken out of the environment
 /// before any call is made, so that a worker's own children do not think that they are meant.
 pub(crate) const MARKER: &str = "CONCURRENT_FUTURES_WORKER";
+
+/// Tells a worker process how deep pools are nested in it.
+pub(crate) const DEPTH: &str = "CONCURRENT_FUTURES_DEPTH";
+
+/// How many worker processes this process has above it: 0, unless it is one.
+pub(crate) fn depth() -> u32 {
+    env::var(DEPTH).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0)
+}
+
+/// What tells libraries with threads of their own how many of these to start.
+const THREAD_VARIABLES: [&str; 7] = [
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+];
 
 /// A process that was started, with this side's ends of what connects us.
 #[derive(Debug)]
@@ -35,16 +55,22 @@ pub(crate) struct Started {
 /// `/proc/self/exe` is the running program also when its file was replaced or deleted. Everything that this process
 /// has open is closed in the worker, but for standard output and error: the standard library opens all else
 /// close-on-exec, and so do we.
-pub(crate) fn start_worker(name: &str) -> io::Result<Started> {
+pub(crate) fn start_worker(name: &str, inner_threads: Option<NonZeroUsize>) -> io::Result<Started> {
     let (channel, theirs) = UnixStream::pair()?;
-    let mut child = Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    command
         .arg0(env::args_os().next().unwrap_or_else(|| "executor-worker".into()))
         .env(MARKER, name)
+        .env(DEPTH, (depth() + 1).to_string())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stderr(Stdio::piped())
         // Ctrl-C goes to the foreground group, and is for the parent to decide about.
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    if let Some(threads) = inner_threads {
+        let unset = THREAD_VARIABLES.into_iter().filter(|variable| env::var_os(variable).is_none());
+        command.envs(unset.map(|variable| (variable, threads.to_string())));
+    }
+    let mut child = command.spawn()?;
     let stderr = child.stderr.take().expect("it was asked for");
     let connected = (|| {
         channel.set_nonblocking(true)?;
@@ -82,10 +108,20 @@ pub(crate) fn send(channel: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Signals a process through its descriptor, which cannot come to mean another one.
-pub(crate) fn signal(pidfd: &OwnedFd, signal: Signal) {
+/// Signals a worker through its descriptor, which cannot come to mean another process, and then all that its calls have
+/// started and left in its group.
+pub(crate) fn signal(child: &Child, pidfd: &OwnedFd, signal: Signal) {
     // An error means that it has ended already.
     let _ = pidfd_send_signal(pidfd, signal);
+    // The group has the worker's number, which nobody else gets before `child` is waited for.
+    let _ = kill_process_group(Pid::from_child(child), signal);
+}
+
+/// How much memory a process keeps, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// Ends a process that was only just started, and forgets it.
@@ -134,6 +170,13 @@ fn signal_name(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_of_a_process_is_known() {
+        let megabytes = resident_bytes(std::process::id()).unwrap() >> 20;
+        assert!((1..10_000).contains(&megabytes), "{megabytes} MiB");
+        assert_eq!(resident_bytes(0), None);
+    }
 
     #[test]
     fn endings_have_names() {

@@ -1,7 +1,12 @@
 //! The handle: accepting tasks, shutdown.
 
 use executor_core::{
-    BuildError, Executor, Shutdown, ShutdownReport, Task, blocking, initializer::Initializer, sync::Mutex,
+    BuildError, Executor, Failure, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
+    admission::{Admission, Full},
+    blocking,
+    sync::Mutex,
+    task::Parcel,
+    worker_call::WorkerCall,
 };
 use std::{
     fmt, io,
@@ -11,10 +16,14 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crate::{builder::ProcessPoolExecutorBuilder, driver, inbox::Shared};
+use crate::{
+    builder::ProcessPoolExecutorBuilder,
+    driver,
+    inbox::{Choices, Shared, Stop},
+};
 
 /// Runs calls in worker processes of this program. Python's `ProcessPoolExecutor`.
 ///
@@ -62,29 +71,39 @@ impl ProcessPoolExecutor {
         ProcessPoolExecutorBuilder::default()
     }
 
-    pub(crate) fn start(
-        max_workers: usize,
-        name_prefix: Option<String>,
-        initializer: Option<Initializer>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(max_workers: NonZeroUsize, chosen: ProcessPoolExecutorBuilder) -> io::Result<Self> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
-        let name_prefix = name_prefix.unwrap_or_else(|| {
+        let name_prefix = chosen.name_prefix.unwrap_or_else(|| {
             // ORDERING: Relaxed; only uniqueness matters.
             format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
         });
-        let initializer = initializer.map(|initializer| {
-            let (task, future) = initializer.task();
-            task.pack().map_err(|_| match future.exception() {
-                Some(error) => io::Error::other(error.clone()),
-                None => io::Error::other("its initializer was cancelled"),
-            })
-        });
-        let max_workers = NonZeroUsize::new(max_workers).expect("the builder refuses zero");
-        let shared = Arc::new(Shared::new(max_workers, name_prefix, initializer.transpose()?)?);
+        let (capacity, when_full) = chosen.queue_capacity.unzip();
+        let shared = Arc::new(Shared::new(Choices {
+            max_workers,
+            name_prefix,
+            drop_policy: chosen.drop_policy,
+            initializer: chosen.initializer.map(packed).transpose()?,
+            finalizer: chosen.finalizer.map(packed).transpose()?,
+            recycling: chosen.recycling,
+            inner_threads: chosen.inner_threads,
+            admission: Admission::new(capacity, when_full.unwrap_or_default(), max_workers),
+        })?);
         let driven = Arc::clone(&shared);
         let driver =
             thread::Builder::new().name(format!("{}-driver", shared.name_prefix)).spawn(|| driver::run(driven))?;
         Ok(ProcessPoolExecutor { shared, driver: Mutex::new(Some(driver)), dismissed: AtomicBool::new(false) })
+    }
+
+    /// Encodes a task that was admitted, on the thread that submits it: errors are there at once, and the driver runs no
+    /// user code.
+    fn accept(&self, task: Task) {
+        match task.pack() {
+            Ok(parcel) => self.shared.accept(parcel),
+            Err(announcement) => {
+                self.shared.task_ends();
+                drop(announcement);
+            }
+        }
     }
 
     /// The worker processes that there are now.
@@ -93,15 +112,41 @@ impl ProcessPoolExecutor {
         self.shared.inbox().pids.clone()
     }
 
+    /// Cancels what has not begun, has every worker end by SIGTERM, and soon afterwards by SIGKILL, and returns at once.
+    /// Python's method of that name.
+    pub fn terminate_workers(&self) -> ShutdownReport {
+        self.dismiss();
+        self.stop(Shutdown::no_wait().cancel_pending(), Some(Stop::Terminate))
+    }
+
+    /// Cancels what has not begun, ends every worker by SIGKILL, and returns at once. Python's method of that name.
+    pub fn kill_workers(&self) -> ShutdownReport {
+        self.dismiss();
+        self.stop(Shutdown::no_wait().cancel_pending(), Some(Stop::Kill))
+    }
+
+    fn dismiss(&self) {
+        // ORDERING: Relaxed; read by `drop`, which has the pool to itself.
+        self.dismissed.store(true, Ordering::Relaxed);
+    }
+
     fn shut_down(&self, how: Shutdown) -> ShutdownReport {
+        self.stop(how, how.stops_running().then_some(Stop::Terminate))
+    }
+
+    fn stop(&self, how: Shutdown, stop: Option<Stop>) -> ShutdownReport {
         let deadline = how.deadline();
-        self.shared.order(|inbox| inbox.closed = true);
+        let found = self.shared.unfinished();
+        self.shared.close(|_| ());
         let cancelled = if how.cancels_pending() { self.shared.cancel_pending() } else { 0 };
+        if let Some(stop) = stop {
+            self.shared.order(|inbox| inbox.stop = Some(stop));
+        }
         let inside = blocking::current_home() == Some(self.shared.home);
         if !inside && !how.is_no_wait() {
             blocking::while_blocked(|| self.wait_for_driver(deadline));
         }
-        ShutdownReport { cancelled, unfinished: self.shared.unfinished() }
+        ShutdownReport::new(found, cancelled, self.shared.unfinished())
     }
 
     fn wait_for_driver(&self, deadline: Option<Instant>) {
@@ -115,14 +160,49 @@ impl ProcessPoolExecutor {
 
 impl Executor for ProcessPoolExecutor {
     fn execute(&self, task: Task) {
-        if let Some(refusal) = self.shared.inbox().refusal() {
+        let shared = &self.shared;
+        let refusal = shared.inbox().refusal();
+        if let Some(refusal) = refusal {
             drop(task.fail(refusal));
             return;
         }
-        // Encoded on the thread that submits: errors are there at once, and the driver runs no user code.
-        match task.pack() {
-            Ok(parcel) => self.shared.accept(parcel),
-            Err(announcement) => drop(announcement),
+        let admission = &shared.admission;
+        match admission.try_enter() {
+            Ok(()) => self.accept(task),
+            Err(full) => match admission.when_full() {
+                WhenFull::Reject => drop(task.fail(queue_full(full))),
+                WhenFull::CallerRuns => task.run(|| ()),
+                _ => {
+                    // Without a deadline it ends with room, or when the pool is closed.
+                    let _ = blocking::while_blocked(|| admission.enter(None, || shared.is_closed()));
+                    self.accept(task);
+                }
+            },
+        }
+    }
+
+    fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
+        let shared = &self.shared;
+        let entered = shared.admission.try_enter().or_else(|full| match limit.is_zero() {
+            true => Err(full),
+            false => {
+                let deadline = Instant::now().checked_add(limit);
+                blocking::while_blocked(|| shared.admission.enter(deadline, || shared.is_closed()))
+            }
+        });
+        let refusal = shared.inbox().refusal();
+        match (entered, refusal) {
+            (Ok(()), None) => {
+                self.accept(task);
+                Ok(())
+            }
+            (entered, Some(refusal)) => {
+                if entered.is_ok() {
+                    shared.task_ends();
+                }
+                Err(Rejected::new(task, refusal))
+            }
+            (Err(full), None) => Err(Rejected::new(task, queue_full(full))),
         }
     }
 
@@ -131,22 +211,32 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {
-        // ORDERING: Relaxed; read by `drop`, which has the pool to itself.
-        self.dismissed.store(true, Ordering::Relaxed);
+        self.dismiss();
         self.shut_down(how)
     }
 }
 
-/// Waits for everything that was submitted; in a panic, cancels first what has not begun. After a
-/// [`shutdown`](Executor::shutdown) it does nothing.
+/// Waits for everything that was submitted, unless another [`DropPolicy`](executor_core::DropPolicy) was chosen; in a
+/// panic, cancels first what has not begun. After a [`shutdown`](Executor::shutdown) it does nothing.
 impl Drop for ProcessPoolExecutor {
     fn drop(&mut self) {
-        if self.dismissed.load(Ordering::Relaxed) {
-            return;
+        if !self.dismissed.load(Ordering::Relaxed) {
+            self.shut_down(self.shared.drop_policy.shutdown());
         }
-        let how = if thread::panicking() { Shutdown::wait().cancel_pending() } else { Shutdown::wait() };
-        self.shut_down(how);
     }
+}
+
+/// A call that every worker makes, in the form in which it travels.
+fn packed(call: WorkerCall) -> io::Result<Parcel> {
+    let (task, future) = call.task();
+    task.pack().map_err(|_| match future.exception() {
+        Some(error) => io::Error::other(error.clone()),
+        None => io::Error::other("its initializer was cancelled"),
+    })
+}
+
+fn queue_full(Full { capacity }: Full) -> Failure {
+    Failure::QueueFull { capacity }
 }
 
 impl fmt::Debug for ProcessPoolExecutor {

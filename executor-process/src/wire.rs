@@ -9,6 +9,7 @@
 //!                                                Unfit     why it cannot serve, as text
 //!  Context  ticket: its id; encoded value
 //!  Forget   ticket: its id
+//!  AtExit   as `Call`: to be made before it leaves
 //!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
 //! ```
@@ -28,7 +29,7 @@ use std::{
 };
 
 /// Of the frames below. To be raised with any change to them.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 const HEADER_BYTES: usize = 24;
 const NAME_BYTES: usize = 40;
@@ -49,11 +50,12 @@ pub(crate) enum Kind {
     Call = 5,
     Reply = 6,
     Skipped = 7,
+    AtExit = 8,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Hello, Kind::Unfit, Kind::Context, Kind::Forget, Kind::Call, Kind::Reply, Kind::Skipped];
+    const ALL: [Kind; 8] =
+        [Kind::Hello, Kind::Unfit, Kind::Context, Kind::Forget, Kind::Call, Kind::Reply, Kind::Skipped, Kind::AtExit];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,9 +130,9 @@ pub(crate) fn put_frame_with(kind: Kind, ticket: u64, out: &mut Vec<u8>, fill: i
     out[start + HEADER_BYTES - 8..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Appends a call's frame up to its arguments, which the caller sends after it.
-pub(crate) fn put_call_head(ticket: u64, call: &Call, out: &mut Vec<u8>) {
-    Header { kind: Kind::Call, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
+/// Appends a call's frame, of kind `Call` or `AtExit`, up to its arguments, which the caller sends after it.
+pub(crate) fn put_call_head(kind: Kind, ticket: u64, call: &Call, out: &mut Vec<u8>) {
+    Header { kind, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
     let CallName { descriptor, function } = call.name;
     for word in [descriptor.module, descriptor.offset, function.module, function.offset] {
         out.extend_from_slice(&word.to_le_bytes());

@@ -16,6 +16,7 @@
 
 use executor_core::{
     context::{ContextId, ContextStore},
+    current::{self, StopSource},
     portable::{self, Incoming},
 };
 use rustix::{
@@ -32,6 +33,7 @@ use std::{
         unix::net::UnixStream,
     },
     process,
+    sync::Arc,
 };
 
 use crate::{
@@ -119,7 +121,7 @@ fn serve(name: &str) -> io::Result<()> {
     }
     own.put(&mut out);
     send_all(&channel, &out)?;
-    answer_calls(&channel, &Claims::map(claims)?)
+    answer_calls(&channel, &Arc::new(Claims::map(claims)?))
 }
 
 /// Moves the channel away from standard input, which calls then find empty.
@@ -171,26 +173,25 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
     Ok((hello, claims.ok_or_else(no_greeting)?))
 }
 
-fn answer_calls(channel: &UnixStream, claims: &Claims) -> io::Result<()> {
+fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
     let mut reader = FrameReader::new();
     let mut contexts = ContextStore::default();
     let mut out = Vec::new();
+    let mut at_exit = None;
     loop {
         let Some(frame) = reader.next()? else {
             if reader.fill(channel)? == 0 {
-                return Ok(());
+                break;
             }
             continue;
         };
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
-                let (name, context, args) = get_call(&frame.body)?;
-                put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| {
-                    // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
-                    // only what `Parcel` packed, through a socket that nobody else has.
-                    unsafe { portable::answer(Incoming { name, context, args }, &mut contexts, out) };
-                });
+                let call = incoming(&frame.body)?;
+                let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket, None);
+                put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
             }
+            Kind::AtExit => at_exit = Some(frame.body),
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
             Kind::Context => contexts.insert(ContextId(frame.ticket), frame.body),
             Kind::Forget => contexts.forget(ContextId(frame.ticket)),
@@ -203,6 +204,23 @@ fn answer_calls(channel: &UnixStream, claims: &Claims) -> io::Result<()> {
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
+    if let Some(body) = at_exit {
+        // Its panic is printed by the hook; nothing is left that it could break.
+        make(incoming(&body)?, &mut contexts, &mut out);
+    }
+    Ok(())
+}
+
+fn incoming(body: &[u8]) -> io::Result<Incoming<'_>> {
+    let (name, context, args) = get_call(body)?;
+    Ok(Incoming { name, context, args })
+}
+
+/// Makes a call that came through the channel, and appends its reply.
+fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
+    // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
+    // only what `Parcel` packed, through a socket that nobody else has.
+    unsafe { portable::answer(call, contexts, out) };
 }
 
 fn send_all(channel: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {

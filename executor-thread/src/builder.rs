@@ -1,7 +1,7 @@
 //! What can be chosen for a thread pool.
 
-use executor_core::{BuildError, SharedValue, initializer::Initializer};
-use std::thread;
+use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, worker_call::WorkerCall};
+use std::{num::NonZeroUsize, thread, time::Duration};
 
 use crate::pool::ThreadPoolExecutor;
 
@@ -22,10 +22,14 @@ const MAX_WORKERS: usize = 1 << 15;
 #[derive(Debug, Default)]
 #[must_use = "`build` makes the pool"]
 pub struct ThreadPoolExecutorBuilder {
-    max_workers: Option<usize>,
-    name_prefix: Option<String>,
-    stack_size_bytes: Option<usize>,
-    initializer: Option<Initializer>,
+    pub(crate) max_workers: Option<usize>,
+    pub(crate) name_prefix: Option<String>,
+    pub(crate) stack_size_bytes: Option<usize>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) queue_capacity: Option<(usize, WhenFull)>,
+    pub(crate) drop_policy: DropPolicy,
+    pub(crate) initializer: Option<WorkerCall>,
+    pub(crate) finalizer: Option<WorkerCall>,
 }
 
 impl ThreadPoolExecutorBuilder {
@@ -51,7 +55,34 @@ impl ThreadPoolExecutorBuilder {
     /// broken: what waits and what is submitted later fails, with the panic as the cause.
     #[track_caller]
     pub fn initializer<A: SharedValue + Clone>(mut self, function: fn(A), args: A) -> Self {
-        self.initializer = Some(Initializer::new(function, args));
+        self.initializer = Some(WorkerCall::new(function, args));
+        self
+    }
+
+    /// Has every worker call `function` on a clone of `args` before it leaves: when it has been idle for too long, or at
+    /// the end. A shutdown that waits, waits for this too.
+    #[track_caller]
+    pub fn finalizer<A: SharedValue + Clone>(mut self, function: fn(A), args: A) -> Self {
+        self.finalizer = Some(WorkerCall::new(function, args));
+        self
+    }
+
+    /// How long a worker without work stays. Without it: until the pool is shut down.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// How many calls may wait besides the `max_workers` that run, and what `submit` does when as many do. Without it, any
+    /// number may. A [`map`](executor_core::Executor::map) waits for room, whatever is chosen here.
+    pub fn queue_capacity(mut self, waiting: usize, when_full: WhenFull) -> Self {
+        self.queue_capacity = Some((waiting, when_full));
+        self
+    }
+
+    /// What dropping the pool does, when nobody has shut it down.
+    pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
+        self.drop_policy = policy;
         self
     }
 
@@ -62,13 +93,12 @@ impl ThreadPoolExecutorBuilder {
     /// name.
     pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
         let asked = self.max_workers.unwrap_or_else(usable_processors);
-        if !(1..=MAX_WORKERS).contains(&asked) {
-            return Err(BuildError::Workers { asked, limit: MAX_WORKERS });
-        }
+        let max_workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
+        let max_workers = max_workers.ok_or(BuildError::Workers { asked, limit: MAX_WORKERS })?;
         if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
             return Err(BuildError::Name { prefix: prefix.clone() });
         }
-        Ok(ThreadPoolExecutor::start(asked, self.name_prefix, self.stack_size_bytes, self.initializer))
+        Ok(ThreadPoolExecutor::start(max_workers, self))
     }
 }
 

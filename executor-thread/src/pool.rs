@@ -5,6 +5,10 @@
 //! fewer than `max_workers` can run. A worker that blocks on another task does not count as one that can run,
 //! so a spare thread takes its place; when it is back, a spare leaves as soon as it has finished its task.
 //!
+//! # Another attempt
+//! A task that is to be tried again waits aside until its pause is over, and then enters the queue again, also when the pool
+//! is closed. While one waits, no worker ends.
+//!
 //! # How it ends
 //! A shutdown closes the pool. Workers then leave when they find nothing to do, and the last one wakes who waits
 //! for them. A task that was accepted in the very moment of closing is either run by a worker that is
@@ -12,13 +16,17 @@
 //! may have acted (sequentially consistent on both sides), and whoever takes it fails it as shut down.
 
 use executor_core::{
-    BrokenCause, BuildError, Executor, Failure, Future, Shutdown, ShutdownReport, Task,
+    BrokenCause, BuildError, DropPolicy, Executor, Failure, Future, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
+    admission::{Admission, Full},
     blocking::{self, Home},
-    initializer::Initializer,
     sync::{Condvar, Mutex, MutexGuard},
+    task::Retries,
+    timer,
+    worker_call::WorkerCall,
 };
 use once_cell::sync::OnceCell;
 use std::{
+    collections::BTreeMap,
     fmt, iter,
     num::NonZeroUsize,
     sync::{
@@ -26,7 +34,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -63,6 +71,12 @@ pub(crate) struct Shared {
     home: Home,
     max_workers: NonZeroUsize,
     queue: Queue,
+    /// `None`: any number of tasks is taken in.
+    admission: Option<Admission>,
+    /// Tasks that wait for another attempt, by when and which.
+    pausing: Mutex<BTreeMap<(Instant, u64), Task>>,
+    /// How many of them there are. Counted before the worker that failed is idle.
+    pauses: AtomicUsize,
     sleep: Sleep,
     /// Tasks in the queue (low half) and threads with a task (high half), changed together.
     load: AtomicU64,
@@ -71,14 +85,19 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// What has not begun is to be cancelled.
     cancelling: AtomicBool,
+    /// What runs is asked to stop.
+    stopping: Arc<AtomicBool>,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
     broken: OnceCell<BrokenCause>,
     crew: Mutex<Crew>,
     everybody_left: Condvar,
+    drop_policy: DropPolicy,
     name_prefix: String,
     stack_size_bytes: Option<usize>,
-    initializer: Option<Initializer>,
+    idle_timeout: Option<Duration>,
+    initializer: Option<WorkerCall>,
+    finalizer: Option<WorkerCall>,
 }
 
 /// The threads.
@@ -106,34 +125,37 @@ impl ThreadPoolExecutor {
         ThreadPoolExecutorBuilder::default()
     }
 
-    pub(crate) fn start(
-        max_workers: usize,
-        name_prefix: Option<String>,
-        stack_size_bytes: Option<usize>,
-        initializer: Option<Initializer>,
-    ) -> Self {
+    pub(crate) fn start(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Self {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
-        let name_prefix = name_prefix.unwrap_or_else(|| {
+        let name_prefix = chosen.name_prefix.unwrap_or_else(|| {
             // ORDERING: Relaxed; only uniqueness matters.
             format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
         });
+        let admission = |(capacity, when_full)| Admission::new(Some(capacity), when_full, max_workers);
         ThreadPoolExecutor {
             shared: Arc::new(Shared {
                 home: Home::new(),
-                max_workers: NonZeroUsize::new(max_workers).expect("the builder refuses zero"),
-                queue: Queue::new(max_workers),
+                max_workers,
+                queue: Queue::new(max_workers.get()),
+                admission: chosen.queue_capacity.map(admission),
+                pausing: Mutex::default(),
+                pauses: AtomicUsize::new(0),
                 sleep: Sleep::default(),
                 load: AtomicU64::new(0),
                 active: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 cancelling: AtomicBool::new(false),
+                stopping: Arc::default(),
                 dismissed: AtomicBool::new(false),
                 broken: OnceCell::new(),
                 crew: Mutex::default(),
                 everybody_left: Condvar::new(),
+                drop_policy: chosen.drop_policy,
                 name_prefix,
-                stack_size_bytes,
-                initializer,
+                stack_size_bytes: chosen.stack_size_bytes,
+                idle_timeout: chosen.idle_timeout,
+                initializer: chosen.initializer,
+                finalizer: chosen.finalizer,
             }),
         }
     }
@@ -169,7 +191,31 @@ impl ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
-        Arc::clone(&self.shared).accept(task);
+        let shared = &self.shared;
+        match shared.admit() {
+            Admitted::ToQueue => shared.accept(task),
+            Admitted::ToRunHere => shared.run_here(task),
+            Admitted::Not(Full { capacity }) => drop(task.fail(Failure::QueueFull { capacity })),
+        }
+    }
+
+    fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
+        let shared = &self.shared;
+        match shared.admit_within(limit) {
+            _ if shared.is_closed() => {
+                shared.leaves();
+                Err(Rejected::new(task, shared.refusal()))
+            }
+            Admitted::ToQueue => {
+                shared.accept(task);
+                Ok(())
+            }
+            Admitted::ToRunHere => {
+                shared.run_here(task);
+                Ok(())
+            }
+            Admitted::Not(Full { capacity }) => Err(Rejected::new(task, Failure::QueueFull { capacity })),
+        }
     }
 
     fn max_workers(&self) -> NonZeroUsize {
@@ -183,15 +229,13 @@ impl Executor for ThreadPoolExecutor {
     }
 }
 
-/// Waits for everything that was submitted; in a panic, cancels first what has not begun. After a
-/// [`shutdown`](Executor::shutdown) it does nothing.
+/// Waits for everything that was submitted, unless another [`DropPolicy`] was chosen; in a panic, cancels first what has
+/// not begun. After a [`shutdown`](Executor::shutdown) it does nothing.
 impl Drop for ThreadPoolExecutor {
     fn drop(&mut self) {
-        if self.shared.dismissed.load(Ordering::Relaxed) {
-            return;
+        if !self.shared.dismissed.load(Ordering::Relaxed) {
+            self.shared.shut_down(self.shared.drop_policy.shutdown());
         }
-        let how = if thread::panicking() { Shutdown::wait().cancel_pending() } else { Shutdown::wait() };
-        self.shared.shut_down(how);
     }
 }
 
@@ -207,21 +251,98 @@ impl fmt::Debug for ThreadPoolExecutor {
     }
 }
 
+/// Where a task goes that somebody submits.
+enum Admitted {
+    ToQueue,
+    ToRunHere,
+    Not(Full),
+}
+
 impl Shared {
     pub(crate) fn home(&self) -> Home {
         self.home
     }
 
-    pub(crate) fn initializer(&self) -> Option<&Initializer> {
+    pub(crate) fn initializer(&self) -> Option<&WorkerCall> {
         self.initializer.as_ref()
     }
 
-    fn accept(self: Arc<Self>, task: Task) {
+    pub(crate) fn finalizer(&self) -> Option<&WorkerCall> {
+        self.finalizer.as_ref()
+    }
+
+    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
+    }
+
+    fn admit(&self) -> Admitted {
+        let Some(admission) = &self.admission else { return Admitted::ToQueue };
+        match admission.try_enter() {
+            Ok(()) => Admitted::ToQueue,
+            Err(full) => match admission.when_full() {
+                WhenFull::Reject => Admitted::Not(full),
+                WhenFull::CallerRuns if !self.is_closed() => {
+                    admission.force_enter();
+                    Admitted::ToRunHere
+                }
+                _ => self.wait_for_room(admission, None),
+            },
+        }
+    }
+
+    fn admit_within(&self, limit: Duration) -> Admitted {
+        match &self.admission {
+            None => Admitted::ToQueue,
+            Some(admission) if limit.is_zero() => {
+                admission.try_enter().map_or_else(Admitted::Not, |()| Admitted::ToQueue)
+            }
+            Some(admission) => self.wait_for_room(admission, Some(limit)),
+        }
+    }
+
+    fn wait_for_room(&self, admission: &Admission, limit: Option<Duration>) -> Admitted {
+        if blocking::current_home() == Some(self.home) && admission.try_enter().is_err() {
+            // Room may come only from the calls that this thread makes.
+            admission.force_enter();
+            return Admitted::ToRunHere;
+        }
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let entered = blocking::while_blocked(|| admission.enter(deadline, || self.is_closed()));
+        entered.map_or_else(Admitted::Not, |()| Admitted::ToQueue)
+    }
+
+    /// A task that was taken in is over, or was refused.
+    fn leaves(&self) {
+        if let Some(admission) = &self.admission {
+            admission.leave();
+        }
+    }
+
+    /// Makes a call on the thread that submits it. Too deep on that thread's stack, it goes to the queue after all.
+    fn run_here(self: &Arc<Self>, task: Task) {
+        task.set_retries(self);
+        let made = blocking::nested(task, |task| task.run(|| self.leaves()));
+        if let Err(task) = made {
+            self.accept(task);
+        }
+    }
+
+    /// Puts a task that was admitted into the queue.
+    fn accept(self: &Arc<Self>, task: Task) {
         if self.is_closed() {
+            self.leaves();
             drop(task.fail(self.refusal()));
             return;
         }
         task.set_home(self.home);
+        task.set_retries(self);
+        self.enqueue(task);
+        if self.is_closed() {
+            self.sweep();
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, task: Task) {
         // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
         // that worker sees the task.
         self.load.fetch_add(QUEUED, Ordering::SeqCst);
@@ -229,9 +350,31 @@ impl Shared {
         if !self.sleep.wake_one() {
             self.start_thread_if_needed();
         }
-        if self.is_closed() {
-            self.sweep();
+    }
+
+    /// Puts tasks whose pause ends by `now` into the queue again.
+    fn resume(self: &Arc<Self>, now: Instant) {
+        loop {
+            let due = {
+                let mut pausing = self.pausing.lock();
+                pausing.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove())
+            };
+            let Some(task) = due else { break };
+            self.enqueue(task);
+            self.pauses.fetch_sub(1, Ordering::SeqCst); // only now: no worker ends in between
         }
+        if self.is_closed() {
+            self.sleep.wake_all(); // those that only waited for this may end
+        }
+    }
+
+    /// Takes out what waits for another attempt.
+    fn take_pausing(&self) -> impl Iterator<Item = Task> {
+        let tasks = std::mem::take(&mut *self.pausing.lock());
+        tasks.into_values().inspect(|_| {
+            self.pauses.fetch_sub(1, Ordering::SeqCst);
+            self.leaves();
+        })
     }
 
     /// Why nothing is accepted any more.
@@ -279,10 +422,18 @@ impl Shared {
     /// idle.
     pub(crate) fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
+        self.leaves();
     }
 
-    pub(crate) fn sleep(&self, spare: bool) {
-        self.sleep.sleep(|| !self.queue.is_empty(), || self.is_closed() || spare && self.has_surplus());
+    /// `false`: nothing has come for as long as a worker stays idle.
+    pub(crate) fn sleep(&self, spare: bool) -> bool {
+        let must_go = || self.may_close() || spare && self.has_surplus();
+        self.sleep.sleep(self.idle_timeout, || !self.queue.is_empty(), must_go)
+    }
+
+    /// Whether the pool is closed and no task waits for another attempt.
+    fn may_close(&self) -> bool {
+        self.is_closed() && self.pauses.load(Ordering::SeqCst) == 0
     }
 
     fn has_surplus(&self) -> bool {
@@ -323,7 +474,7 @@ impl Shared {
                 // With other threads the pool goes on, slower; without any it cannot.
                 if crew.threads == 0 {
                     drop(crew);
-                    self.close(BrokenCause::Spawn(error.to_string()));
+                    self.break_with(BrokenCause::Spawn(error.to_string()));
                 }
             }
         }
@@ -354,21 +505,38 @@ impl Shared {
         if !self.has_surplus() {
             return false; // another one has left
         }
+        self.leave_to_others(crew);
+        true
+    }
+
+    /// Whether this thread is to end because it has been idle for too long. Its local queue is then given back.
+    pub(crate) fn idle_may_leave(self: &Arc<Self>, local: &mut Option<Local>) -> bool {
+        let crew = self.crew.lock();
+        if self.is_closed() || !self.queue.is_empty() {
+            return false;
+        }
+        if let Some(local) = local.take() {
+            self.queue.give_back_local(local);
+        }
+        self.leave_to_others(crew);
+        true
+    }
+
+    fn leave_to_others(self: &Arc<Self>, crew: MutexGuard<'_, Crew>) {
         self.leave(crew);
         // It may have been woken for a task that it now does not run, and others may have counted on it.
         if !self.queue.is_empty() && !self.sleep.wake_one() {
             self.start_thread_if_needed();
         }
-        true
     }
 
     /// Whether this thread is to end because the pool is closed and nothing is left to do.
     pub(crate) fn may_end(&self) -> bool {
-        if !self.is_closed() {
+        if !self.may_close() {
             return false;
         }
         let crew = self.crew.lock();
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || !self.may_close() {
             return false;
         }
         self.leave(crew);
@@ -393,38 +561,58 @@ impl Shared {
         if self.crew.lock().threads > 0 {
             return;
         }
+        self.fail_queued();
+    }
+
+    fn fail_queued(&self) {
         for task in iter::from_fn(|| self.take_queued()) {
             drop(task.fail(self.refusal()));
         }
     }
 
     fn take_queued(&self) -> Option<Task> {
-        let task = self.queue.steal()?;
+        let task = self.queue.pop(None)?;
         self.load.fetch_sub(QUEUED, Ordering::SeqCst);
+        self.leaves();
         Some(task)
     }
 
-    fn close(&self, cause: BrokenCause) {
-        let _ = self.broken.set(cause); // the first cause is the one to tell
+    fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        if let Some(admission) = &self.admission {
+            admission.close();
+        }
         self.sleep.wake_all();
-        for task in iter::from_fn(|| self.take_queued()) {
+    }
+
+    fn break_with(&self, cause: BrokenCause) {
+        let _ = self.broken.set(cause); // the first cause is the one to tell
+        self.close();
+        self.fail_queued();
+        for task in self.take_pausing() {
             drop(task.fail(self.refusal()));
         }
+        self.sleep.wake_all();
     }
 
     /// A worker's initializer failed.
     pub(crate) fn break_down(&self, failure: Failure) {
-        self.close(BrokenCause::Initializer(Box::new(failure)));
+        self.break_with(BrokenCause::Initializer(Box::new(failure)));
     }
 
     fn shut_down(&self, how: Shutdown) -> ShutdownReport {
         let deadline = how.deadline();
-        self.closed.store(true, Ordering::SeqCst);
-        self.sleep.wake_all();
+        let found = self.unfinished();
+        self.close();
+        if how.stops_running() {
+            self.stopping.store(true, Ordering::SeqCst);
+        }
         let cancelled = if how.cancels_pending() {
             self.cancelling.store(true, Ordering::SeqCst);
-            iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count()
+            let pending = iter::from_fn(|| self.take_queued()).chain(iter::once_with(|| self.take_pausing()).flatten());
+            let cancelled = pending.filter_map(|task| task.cancel().then_some(())).count();
+            self.sleep.wake_all(); // those that only waited for a pause to end may end
+            cancelled
         } else {
             0
         };
@@ -432,8 +620,12 @@ impl Shared {
         if !inside && !how.is_no_wait() {
             blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
+        ShutdownReport::new(found, cancelled, self.unfinished())
+    }
+
+    fn unfinished(&self) -> usize {
         let (queued, busy) = self.load();
-        ShutdownReport { cancelled, unfinished: queued + busy }
+        queued + busy + self.pauses.load(Ordering::SeqCst)
     }
 
     fn wait_for_everybody(&self, deadline: Option<Instant>) {
@@ -453,6 +645,28 @@ impl Shared {
         for handle in handles {
             // They have left already; this waits for the operating system to be done with them.
             let _ = handle.join();
+        }
+    }
+}
+
+impl Retries for Shared {
+    fn retry(self: Arc<Self>, task: Task, pause: Duration) {
+        if let Some(admission) = &self.admission {
+            admission.force_enter(); // the attempt that is over leaves
+        }
+        self.pauses.fetch_add(1, Ordering::SeqCst);
+        let at = timer::after(pause);
+        let pool = Arc::downgrade(&self);
+        self.pausing.lock().insert((at, task.id().number()), task);
+        let planned = timer::at(at, move || {
+            if let Some(pool) = pool.upgrade() {
+                pool.resume(at);
+            }
+        });
+        match planned {
+            Ok(entry) => entry.keep(),
+            // No pause, then: the pool's own threads are there.
+            Err(_) => self.resume(at),
         }
     }
 }

@@ -8,14 +8,27 @@
 //!
 //! So tasks begin in the order of their submission: exactly with one worker, and with several but for a batch that is
 //! just being moved.
+//!
+//! Tasks of other than normal priority wait apart, behind a lock that is only taken while there are any.
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
-use executor_core::{Task, sync::Mutex};
-use std::iter;
+use executor_core::{
+    Priority, Task,
+    levels::{Levels, Turns},
+    sync::Mutex,
+};
+use std::{
+    iter,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// The tasks of one pool.
 pub(crate) struct Queue {
     injector: Injector<Task>,
+    /// Those of other than normal priority, and whose turn it is.
+    levels: Mutex<(Levels<Task>, Turns)>,
+    /// How many of them there are.
+    levelled: AtomicUsize,
     /// A local queue for each worker that may run at a time.
     stealers: Vec<Stealer<Task>>,
     /// The owners' ends that no thread has taken yet.
@@ -30,6 +43,8 @@ impl Queue {
         let locals: Vec<_> = iter::repeat_with(Worker::new_fifo).take(workers).collect();
         Queue {
             injector: Injector::new(),
+            levels: Mutex::default(),
+            levelled: AtomicUsize::new(0),
             stealers: locals.iter().map(Worker::stealer).collect(),
             free: Mutex::new(locals.into_iter().map(Local).collect()),
         }
@@ -40,27 +55,68 @@ impl Queue {
         self.free.lock().pop()
     }
 
+    /// Takes back what [`claim_local`](Self::claim_local) gave, from a worker that leaves. It is empty.
+    pub(crate) fn give_back_local(&self, local: Local) {
+        debug_assert!(local.0.is_empty(), "only its owner fills it");
+        self.free.lock().push(local);
+    }
+
     pub(crate) fn push(&self, task: Task) {
-        self.injector.push(task);
+        match task.priority() {
+            Priority::Normal => self.injector.push(task),
+            level => {
+                let mut levels = self.levels.lock();
+                levels.0.push_back(level, task);
+                // ORDERING: SeqCst, as the injector's own push: whoever was not told of it looks after this.
+                self.levelled.fetch_add(1, Ordering::SeqCst);
+            }
+        }
     }
 
     /// The next task for the owner of `local`.
     pub(crate) fn pop(&self, local: Option<&Local>) -> Option<Task> {
+        if self.levelled.load(Ordering::SeqCst) == 0 {
+            return self.pop_normal(local);
+        }
+        self.pop_by_turn().or_else(|| self.pop_normal(local)).or_else(|| self.pop_levelled())
+    }
+
+    /// A task of other than normal priority, if it is its turn.
+    fn pop_by_turn(&self) -> Option<Task> {
+        let mut levels = self.levels.lock();
+        let (tasks, turns) = &mut *levels;
+        let next = turns.next(|level| match level {
+            Priority::Normal => !self.is_normal_empty(),
+            level => tasks.has(level),
+        })?;
+        let task = tasks.pop_level(next)?;
+        self.levelled.fetch_sub(1, Ordering::SeqCst);
+        Some(task)
+    }
+
+    /// A task of other than normal priority, since no other was there after all.
+    fn pop_levelled(&self) -> Option<Task> {
+        let task = self.levels.lock().0.pop()?;
+        self.levelled.fetch_sub(1, Ordering::SeqCst);
+        Some(task)
+    }
+
+    fn pop_normal(&self, local: Option<&Local>) -> Option<Task> {
         match local {
             Some(Local(local)) => local
                 .pop()
                 .or_else(|| self.steal_from_workers())
                 .or_else(|| retry(|| self.injector.steal_batch_and_pop(local))),
-            None => self.steal(),
+            // Without keeping others.
+            None => self.steal_from_workers().or_else(|| retry(|| self.injector.steal())),
         }
     }
 
-    /// Takes the oldest task that is to be had, without keeping others.
-    pub(crate) fn steal(&self) -> Option<Task> {
-        self.steal_from_workers().or_else(|| retry(|| self.injector.steal()))
+    pub(crate) fn is_empty(&self) -> bool {
+        self.levelled.load(Ordering::SeqCst) == 0 && self.is_normal_empty()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_normal_empty(&self) -> bool {
         self.injector.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }
 

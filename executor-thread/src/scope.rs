@@ -171,7 +171,7 @@ impl<'scope> Scope<'scope, '_> {
         loop {
             let next = self.spawned.lock().pop();
             let Some(spawned) = next else { return waited };
-            spawned.future.wait();
+            spawned.future.wait_regardless();
             waited.push(spawned);
         }
     }

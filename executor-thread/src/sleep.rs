@@ -5,6 +5,7 @@ use std::{
     hint,
     sync::atomic::{AtomicUsize, Ordering, fence},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Looks before a worker announces that it will sleep.
@@ -19,11 +20,16 @@ pub(crate) struct Sleep {
 
 impl Sleep {
     /// Returns when there may be work, as `has_work` tells, or when the thread `must_go`. Whoever makes that true calls
-    /// [`wake_all`](Self::wake_all) afterwards.
-    pub(crate) fn sleep(&self, has_work: impl Fn() -> bool, must_go: impl Fn() -> bool) {
+    /// [`wake_all`](Self::wake_all) afterwards. `false`: nothing of that has come within the limit.
+    pub(crate) fn sleep(
+        &self,
+        limit: Option<Duration>,
+        has_work: impl Fn() -> bool,
+        must_go: impl Fn() -> bool,
+    ) -> bool {
         for spin in 0..SPINS {
             if has_work() || must_go() {
-                return;
+                return true;
             }
             if spin % 16 == 15 {
                 thread::yield_now();
@@ -35,6 +41,7 @@ impl Sleep {
         // this announcement, or the look below sees what was pushed before it.
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         if !has_work() {
             let mut permits = self.permits.lock();
             loop {
@@ -49,11 +56,23 @@ impl Sleep {
                     *permits -= 1;
                     break;
                 }
-                self.granted.wait(&mut permits);
+                let late = match deadline {
+                    None => {
+                        self.granted.wait(&mut permits);
+                        false
+                    }
+                    Some(deadline) => self.granted.wait_until(&mut permits, deadline).timed_out(),
+                };
+                if late && *permits == 0 && !must_go() {
+                    // Under the lock: from here on no permit is meant for this thread, and a push finds it missing.
+                    self.sleepers.fetch_sub(1, Ordering::SeqCst);
+                    return false;
+                }
             }
         }
         // ORDERING: SeqCst for the same total order; a late decrement only grants a permit too many.
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        true
     }
 
     /// Whether somebody sleeps, or is about to and has not looked for the last time.
@@ -121,7 +140,7 @@ mod tests {
                         if closed.load(Ordering::SeqCst) {
                             return;
                         }
-                        sleep.sleep(|| work.load(Ordering::SeqCst) > 0, || closed.load(Ordering::SeqCst));
+                        sleep.sleep(None, || work.load(Ordering::SeqCst) > 0, || closed.load(Ordering::SeqCst));
                     }
                 });
             }

@@ -4,13 +4,19 @@ use executor_core::{
     blocking::{self, Home, Worker},
     error::Failure,
     panic::catch,
+    worker_call::WorkerCall,
 };
-use std::{process, rc::Rc, sync::Arc, thread};
+use std::{
+    process,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
 
 use crate::{pool::Shared, queue::Local};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
-pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>) {
+pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
     let _guard = AbortIfPanic;
     let _entered = blocking::enter(Rc::new(Member(Arc::clone(&pool))));
     if let Err(failure) = initialize(&pool) {
@@ -19,21 +25,27 @@ pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>) {
     let spare = local.is_none();
     loop {
         if spare && pool.spare_may_leave() {
-            return;
+            break;
         }
         if let Some(task) = pool.next_task(local.as_ref()) {
             task.run(|| pool.task_is_over());
-        } else if pool.may_end() {
-            return;
-        } else {
-            pool.sleep(spare);
+        } else if pool.may_end() || !pool.sleep(spare) && pool.idle_may_leave(&mut local) {
+            break;
         }
+    }
+    // The thread has left already, but whoever waits for its end waits for this too.
+    if let Some(finalizer) = pool.finalizer() {
+        // Its panic is printed by the hook; nothing is left that it could break.
+        let _ = call(finalizer);
     }
 }
 
 fn initialize(pool: &Shared) -> Result<(), Failure> {
-    let Some(initializer) = pool.initializer() else { return Ok(()) };
-    let (task, future) = catch(|| initializer.task())?;
+    pool.initializer().map_or(Ok(()), call)
+}
+
+fn call(hook: &WorkerCall) -> Result<(), Failure> {
+    let (task, future) = catch(|| hook.task())?;
     task.run(|| ());
     future.result().map_err(|error| error.failure().clone())
 }
@@ -52,6 +64,10 @@ impl Worker for Member {
 
     fn unblock(&self) {
         self.0.worker_is_back();
+    }
+
+    fn stopping(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.0.stopping())
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn waiting_finishes_everything<B: Backend>() {
     let pool = B::pool(2);
     let futures: Vec<_> = (0..50).map(|_| pool.submit(|log: String| append(&log, "ran"), log.path())).collect();
     let report = pool.shutdown(Shutdown::wait());
-    assert!(report.finished() && report.cancelled == 0, "{report:?}");
+    assert!(report.is_complete() && report.cancelled == 0, "{report:?}");
     assert!(futures.iter().all(|future| future.done()));
     assert_eq!(log.lines().len(), 50);
 }
@@ -63,9 +63,9 @@ pub(crate) fn a_limit_ends_the_wait<B: Backend>() {
     let future = pool.submit(pass, gate.key());
     gate.await_arrivals(1);
     let report = pool.shutdown(Shutdown::wait().at_most(Duration::from_millis(20)));
-    assert!(!report.finished() && report.unfinished == 1, "{report:?}");
+    assert!(!report.is_complete() && report.unfinished == 1, "{report:?}");
     gate.open();
-    assert!(pool.shutdown(Shutdown::wait().at_most(Duration::MAX)).finished());
+    assert!(pool.shutdown(Shutdown::wait().at_most(Duration::MAX)).is_complete());
     assert!(future.done());
 }
 
@@ -84,10 +84,10 @@ pub(crate) fn again_with_another_choice_waits<B: Backend>() {
     assert!(log.lines().is_empty());
     thread::scope(|scope| {
         scope.spawn(|| gate.open());
-        assert!(pool.shutdown(Shutdown::wait()).finished());
+        assert!(pool.shutdown(Shutdown::wait()).is_complete());
         assert_eq!(log.lines().len(), 1);
     });
-    assert!(pool.shutdown(Shutdown::wait()).finished());
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
 }
 
 /// SHD-07, SHD-09.
@@ -163,6 +163,6 @@ pub(crate) fn what_is_over_is_not_reported_unfinished<B: Backend>() {
         let futures: Vec<_> = (0..5).map(|x| pool.submit(|x: u32| x, x)).collect();
         futures.into_iter().for_each(|future| assert!(future.result().is_ok()));
         let report = pool.shutdown(Shutdown::no_wait());
-        assert!(report.finished(), "{report:?}");
+        assert!(report.is_complete(), "{report:?}");
     }
 }

@@ -1,0 +1,193 @@
+//! How many calls a pool takes in before it makes the caller wait.
+
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use crate::sync::{Condvar, Mutex};
+
+/// What `submit` does when a pool's queue is full. Chosen with the builders' `queue_capacity`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Wait until there is room. A worker of the same thread pool does not wait, which could be for ever, but makes
+    /// the call itself.
+    #[default]
+    Block,
+    /// Fail the call's future, with [`TaskError::is_queue_full`](crate::TaskError::is_queue_full). Who wants
+    /// the arguments back uses [`Executor::try_submit`](crate::Executor::try_submit).
+    Reject,
+    /// Make the call on the thread that submits it, which cannot submit more meanwhile. On a process pool too: the call is
+    /// then made in this process, and not isolated.
+    CallerRuns,
+}
+
+/// Counts the calls that a pool has taken in and not finished, and keeps further ones out.
+#[derive(Debug)]
+pub struct Admission {
+    when_full: WhenFull,
+    capacity: usize,
+    limit: usize,
+    inside: AtomicUsize,
+    waiting: Mutex<usize>,
+    room: Condvar,
+}
+
+/// What a pool with a full queue says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// How many calls may wait.
+    pub capacity: usize,
+}
+
+impl Admission {
+    /// For a pool in which `max_workers` calls run and `capacity` more may wait; `None` for any number.
+    #[must_use]
+    pub fn new(capacity: Option<usize>, when_full: WhenFull, max_workers: NonZeroUsize) -> Self {
+        Admission {
+            when_full,
+            capacity: capacity.unwrap_or(usize::MAX),
+            limit: capacity.map_or(usize::MAX, |capacity| capacity.saturating_add(max_workers.get())),
+            inside: AtomicUsize::new(0),
+            waiting: Mutex::new(0),
+            room: Condvar::new(),
+        }
+    }
+
+    /// What to do when there is no room.
+    #[must_use]
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    /// How many calls are inside.
+    #[must_use]
+    pub fn inside(&self) -> usize {
+        self.inside.load(Ordering::SeqCst)
+    }
+
+    /// Takes a call in, if there is room.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn try_enter(&self) -> Result<(), Full> {
+        // ORDERING: SeqCst, against `enter`: either that sees the room that `leave` made, or `leave` sees it wait.
+        let entered = self
+            .inside
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < self.limit).then_some(inside + 1));
+        entered.map(drop).map_err(|_| Full { capacity: self.capacity })
+    }
+
+    /// Takes a call in, whether there is room or not.
+    pub fn force_enter(&self) {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a call in as soon as there is room, or the pool is closed: then it is to be refused by who refuses all others.
+    ///
+    /// # Errors
+    /// When the deadline comes first.
+    pub fn enter(&self, deadline: Option<Instant>, is_closed: impl Fn() -> bool) -> Result<(), Full> {
+        if self.try_enter().is_ok() {
+            return Ok(());
+        }
+        let mut waiting = self.waiting.lock();
+        *waiting += 1;
+        let entered = loop {
+            match self.try_enter() {
+                Ok(()) => break Ok(()),
+                Err(_) if is_closed() => {
+                    self.force_enter();
+                    break Ok(());
+                }
+                Err(full) => match deadline {
+                    None => self.room.wait(&mut waiting),
+                    Some(deadline) => {
+                        if self.room.wait_until(&mut waiting, deadline).timed_out() {
+                            break self.try_enter().map_err(|_| full);
+                        }
+                    }
+                },
+            }
+        };
+        *waiting -= 1;
+        entered
+    }
+
+    /// A call is over, or was refused.
+    pub fn leave(&self) {
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        if self.limit == usize::MAX {
+            return; // nobody ever waits
+        }
+        if *self.waiting.lock() > 0 {
+            // WAKES: one thread in `enter`, which waits for the count to fall, as it just has. It looks at the count and begins
+            // to wait under the lock that was taken here in between.
+            self.room.notify_one();
+        }
+    }
+
+    /// The pool is closed: nobody waits any more.
+    pub fn close(&self) {
+        let _waiting = self.waiting.lock();
+        // WAKES: all threads in `enter`, which ask whether the pool is closed. It was, before the lock was taken.
+        self.room.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::atomic::AtomicBool, thread, time::Duration};
+
+    fn admission(capacity: usize, workers: usize) -> Admission {
+        Admission::new(Some(capacity), WhenFull::Block, NonZeroUsize::new(workers).unwrap())
+    }
+
+    #[test]
+    fn as_many_come_in_as_run_and_may_wait() {
+        let admission = admission(2, 1);
+        for _ in 0..3 {
+            assert_eq!(admission.try_enter(), Ok(()));
+        }
+        assert_eq!(admission.try_enter(), Err(Full { capacity: 2 }));
+        assert_eq!(admission.enter(Some(Instant::now()), || false), Err(Full { capacity: 2 }));
+        admission.leave();
+        assert_eq!(admission.try_enter(), Ok(()));
+    }
+
+    #[test]
+    fn whoever_waits_comes_in_when_others_leave() {
+        let admission = admission(0, 1);
+        let most = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        admission.enter(None, || false).unwrap();
+                        most.fetch_max(admission.inside(), Ordering::SeqCst);
+                        admission.leave();
+                    }
+                });
+            }
+        });
+        assert_eq!((most.into_inner(), admission.inside()), (1, 0));
+    }
+
+    #[test]
+    fn closing_lets_everybody_in_to_be_refused() {
+        let (admission, closed) = (admission(0, 1), AtomicBool::new(false));
+        admission.try_enter().unwrap();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| admission.enter(None, || closed.load(Ordering::SeqCst)));
+            while *admission.waiting.lock() == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            closed.store(true, Ordering::SeqCst);
+            admission.close();
+            assert_eq!(waiter.join().unwrap(), Ok(()));
+        });
+    }
+}

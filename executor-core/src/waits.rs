@@ -1,0 +1,104 @@
+//! Which task waits for which, so that tasks that wait for each other are told instead of waiting for ever.
+//!
+//! A task that is about to block without a limit is entered here with what it waits for, any one of which would let it
+//! go on. It would wait for ever if all of these are entered as well, and so on: then none of them can end. A
+//! task that is not entered runs, is queued, or is over, and all of that comes to an end by itself. Waits with a
+//! limit are not entered, for they end too; nor are threads that make no call.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    current,
+    error::{Failure, TaskId},
+    sync::Mutex,
+};
+
+/// The tasks that wait, each with those of which any one would do.
+static WAITS: Mutex<Option<HashMap<TaskId, Vec<TaskId>>>> = Mutex::new(None);
+
+/// Enters the task whose call this thread makes, if it makes one, until the guard is dropped.
+///
+/// # Errors
+/// [`Failure::Deadlock`] when it would wait for ever.
+pub(crate) fn enter(awaited: impl IntoIterator<Item = TaskId>) -> Result<Option<Waiting>, Failure> {
+    let Some(waiter) = current::task() else { return Ok(None) };
+    let awaited: Vec<_> = awaited.into_iter().collect();
+    let mut waits = WAITS.lock();
+    let waits = waits.get_or_insert_default();
+    if let Some(cycle) = cycle(waits, waiter, &awaited) {
+        return Err(Failure::Deadlock { cycle });
+    }
+    // A callback of a task that was run in place waits on behalf of the one that waits already.
+    let previous = waits.insert(waiter, awaited);
+    Ok(Some(Waiting { waiter, previous }))
+}
+
+/// From [`enter`].
+#[derive(Debug)]
+#[must_use = "the wait is known only while the guard lives"]
+pub(crate) struct Waiting {
+    waiter: TaskId,
+    previous: Option<Vec<TaskId>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut waits = WAITS.lock();
+        let waits = waits.get_or_insert_default();
+        match self.previous.take() {
+            Some(previous) => waits.insert(self.waiter, previous),
+            None => waits.remove(&self.waiter),
+        };
+    }
+}
+
+/// A way from `waiter` back to a task on that way, if no task that it depends on can go on.
+fn cycle(waits: &HashMap<TaskId, Vec<TaskId>>, waiter: TaskId, awaited: &[TaskId]) -> Option<Vec<TaskId>> {
+    let next = |task: TaskId| if task == waiter { Some(awaited) } else { waits.get(&task).map(Vec::as_slice) };
+    let mut seen = HashSet::new();
+    let mut reached = vec![waiter];
+    while let Some(task) = reached.pop() {
+        // One that is not entered, or waits for nothing, goes on.
+        let targets = next(task).filter(|targets| !targets.is_empty())?;
+        if seen.insert(task) {
+            reached.extend(targets);
+        }
+    }
+    let mut path = vec![waiter];
+    loop {
+        let task = *next(path[path.len() - 1])?.first()?;
+        if let Some(start) = path.iter().position(|known| *known == task) {
+            path.push(task);
+            return Some(path.split_off(start));
+        }
+        path.push(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits for whom, who is about to wait for whom, and the cycle that this would close.
+    #[test]
+    fn only_a_wait_that_nothing_can_end_is_a_cycle() {
+        let ids = |numbers: &[u64]| numbers.iter().copied().map(TaskId).collect::<Vec<_>>();
+        type Row<'a> = (&'a [(u64, &'a [u64])], u64, &'a [u64], Option<&'a [u64]>);
+        let table: &[Row<'_>] = &[
+            (&[], 1, &[2], None),
+            (&[], 1, &[1], Some(&[1, 1])),
+            (&[(2, &[1])], 1, &[2], Some(&[1, 2, 1])),
+            (&[(2, &[3]), (3, &[1])], 1, &[2], Some(&[1, 2, 3, 1])),
+            (&[(2, &[3])], 1, &[2], None),    // 3 runs
+            (&[(2, &[1])], 1, &[2, 3], None), // 3 would do
+            (&[(2, &[1]), (3, &[2])], 1, &[3, 2], Some(&[1, 3, 2, 1])),
+            (&[(2, &[1, 4])], 1, &[2], None),                     // 4 lets 2 go on
+            (&[(2, &[3]), (3, &[2])], 1, &[2], Some(&[2, 3, 2])), // others' cycle, which would have been refused
+        ];
+        for (waiting, waiter, awaited, expected) in table {
+            let waits = waiting.iter().map(|(task, targets)| (TaskId(*task), ids(targets))).collect();
+            let found = cycle(&waits, TaskId(*waiter), &ids(awaited));
+            assert_eq!(found, expected.map(ids), "{waiting:?} {waiter} → {awaited:?}");
+        }
+    }
+}
