@@ -31,6 +31,8 @@
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 
+pub use executor_core::cpu;
+pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelToken, Cancelled, Context,
     CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future, Map, Panic, Priority,

@@ -461,6 +461,8 @@ pub enum BuildError {
         /// The most that this backend takes.
         limit: usize,
     },
+    /// `n_jobs` was zero, of which nobody can tell what is meant.
+    Jobs,
     /// The name prefix holds a NUL character, which no name of a thread or process can.
     Name {
         /// What was asked for.
@@ -485,6 +487,9 @@ impl fmt::Display for BuildError {
         match self {
             BuildError::Workers { asked, limit } => {
                 write!(f, "max_workers is {asked}, and must be from 1 to {limit}")
+            }
+            BuildError::Jobs => {
+                write!(f, "n_jobs is 0, and must be a number of workers, or -1 for all processors, -2 for all but one")
             }
             BuildError::Name { prefix } => write!(f, "the name prefix {prefix:?} must not contain a NUL character"),
             BuildError::Nested { depth, limit } => write!(

@@ -18,8 +18,9 @@
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
 //! | [`admission`] | how many calls a pool takes in |
 //! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
+//! | [`cpu`] | how many processors there are to use |
 //!
-//! This crate opens no file or socket, and reads the clock only for waits, limits, and to measure a chunk.
+//! This crate opens no socket. The only files that it reads are those in which the system tells of processors.
 
 pub mod admission;
 mod arrivals;
@@ -27,6 +28,7 @@ pub mod blocking;
 pub mod cell;
 pub mod codec;
 pub mod context;
+pub mod cpu;
 pub mod current;
 pub mod error;
 pub mod executor;
