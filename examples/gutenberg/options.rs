@@ -1,12 +1,8 @@
 //! What can be asked for on the command line.
 
+use concurrent_futures::cpu_count;
 use lexopt::{Arg, Parser, ValueExt};
-use std::{
-    ffi::OsString,
-    fmt,
-    num::{NonZeroU64, NonZeroUsize},
-    thread,
-};
+use std::{ffi::OsString, fmt, num::NonZeroU64};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -128,8 +124,7 @@ impl Request {
             (None, false) => Text::Files(files),
             (size, true) => Text::Generated(size.unwrap_or(DEFAULT_TEXT)),
         };
-        let usable = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let workers = workers.unwrap_or_else(usable);
+        let workers = workers.unwrap_or_else(|| cpu_count().get());
         Ok(Request::Count(Options { backends, workers, words, chunk, text, format }))
     }
 }

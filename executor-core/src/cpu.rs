@@ -21,7 +21,7 @@ use crate::error::BuildError;
 /// The environment variable that overrides [`cpu_count`], if it is a number from 1 on.
 pub const CPU_COUNT_VARIABLE: &str = "CONCURRENT_FUTURES_CPU_COUNT";
 
-/// How many processors this process may use, at least 1.
+/// How many processors this process may use, at least 1: what pools have as `max_workers` unless told.
 ///
 /// It is found out anew each time, by reading a few files. [`CpuCount`] tells how it comes about.
 ///
@@ -29,7 +29,7 @@ pub const CPU_COUNT_VARIABLE: &str = "CONCURRENT_FUTURES_CPU_COUNT";
 /// ```
 /// use concurrent_futures::{Executor, ThreadPoolExecutor, cpu_count};
 ///
-/// let pool = ThreadPoolExecutor::new(cpu_count().get())?;
+/// let pool = ThreadPoolExecutor::builder().build()?;
 /// assert_eq!(pool.max_workers(), cpu_count());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -1,9 +1,8 @@
 //! What can be chosen for a process pool.
 
-use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, worker_call::WorkerCall};
+use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
 use std::{
     num::{NonZeroU64, NonZeroUsize},
-    thread,
     time::Duration,
 };
 
@@ -47,7 +46,7 @@ pub struct ProcessPoolExecutorBuilder {
 }
 
 impl ProcessPoolExecutorBuilder {
-    /// How many calls may run at the same time. Without it: as many as this process has processors to use.
+    /// How many calls may run at the same time. Without it, [`cpu_count`]: as many as this process has processors to use.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = Some(max_workers);
         self
@@ -132,7 +131,7 @@ impl ProcessPoolExecutorBuilder {
     /// name; [`BuildError::Unsupported`] when the system
     /// refuses what the pool needs, or when this process is itself a worker that did not become one;
     /// [`BuildError::Nested`] in a worker of a worker of a worker, ten deep.
-    pub fn build(self) -> Result<ProcessPoolExecutor, BuildError> {
+    pub fn build(mut self) -> Result<ProcessPoolExecutor, BuildError> {
         worker::keep_entry();
         if worker::is_stray_worker() {
             // Going on would start workers that start workers, for ever.
@@ -146,13 +145,14 @@ impl ProcessPoolExecutorBuilder {
         if depth >= MAX_DEPTH {
             return Err(BuildError::Nested { depth, limit: MAX_DEPTH });
         }
-        let usable = || thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_WORKERS));
-        let asked = self.max_workers.unwrap_or_else(usable);
+        let asked = self.max_workers.unwrap_or_else(|| cpu_count().get().min(MAX_WORKERS));
         let max_workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
         let max_workers = max_workers.ok_or(BuildError::Workers { asked, limit: MAX_WORKERS })?;
         if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
             return Err(BuildError::Name { prefix: prefix.clone() });
         }
+        let share = NonZeroUsize::new(cpu_count().get() / max_workers).unwrap_or(NonZeroUsize::MIN);
+        self.inner_threads.get_or_insert(share);
         ProcessPoolExecutor::start(max_workers, self)
             .map_err(|error| BuildError::Unsupported(format!("a process pool cannot be set up here: {error}")))
     }

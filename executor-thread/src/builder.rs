@@ -1,7 +1,7 @@
 //! What can be chosen for a thread pool.
 
-use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, worker_call::WorkerCall};
-use std::{num::NonZeroUsize, thread, time::Duration};
+use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
+use std::{num::NonZeroUsize, time::Duration};
 
 use crate::pool::ThreadPoolExecutor;
 
@@ -33,7 +33,7 @@ pub struct ThreadPoolExecutorBuilder {
 }
 
 impl ThreadPoolExecutorBuilder {
-    /// How many calls may run at the same time. Without it: as many as this process has processors to use.
+    /// How many calls may run at the same time. Without it, [`cpu_count`]: as many as this process has processors to use.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = Some(max_workers);
         self
@@ -92,7 +92,7 @@ impl ThreadPoolExecutorBuilder {
     /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Name`] when the prefix cannot be a
     /// name.
     pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
-        let asked = self.max_workers.unwrap_or_else(usable_processors);
+        let asked = self.max_workers.unwrap_or_else(|| cpu_count().get().min(MAX_WORKERS));
         let max_workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
         let max_workers = max_workers.ok_or(BuildError::Workers { asked, limit: MAX_WORKERS })?;
         if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
@@ -100,9 +100,4 @@ impl ThreadPoolExecutorBuilder {
         }
         Ok(ThreadPoolExecutor::start(max_workers, self))
     }
-}
-
-/// Processors that this process may use: its affinity and its control group's quota count.
-fn usable_processors() -> usize {
-    thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_WORKERS))
 }
