@@ -25,7 +25,7 @@
 //! nothing: what a call needs is its argument.
 //!
 //! - A call's handle is a [`Future`]: [`result`](Future::result), `.await`, [`cancel`](Future::cancel),
-//!   [`add_done_callback`](Future::add_done_callback).
+//!   [`cancel_on_drop`](Future::cancel_on_drop), [`add_done_callback`](Future::add_done_callback).
 //! - Many of them: [`Executor::map`], [`wait()`], [`as_completed`].
 //! - Whatever goes wrong is a [`TaskError`] of that one call.
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
@@ -34,10 +34,11 @@
 pub use executor_core::cpu;
 pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
-    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelToken, Cancelled, Context,
-    CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future, Map, Panic, Priority,
-    Rejected, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError, TaskId, TaskOptions, Timeout,
-    Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task, wait, wait_timeout,
+    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelOnDrop, CancelToken,
+    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future,
+    Map, Panic, Priority, Rejected, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError, TaskId,
+    TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task, wait,
+    wait_timeout,
 };
 pub use executor_process::{ProcessPoolExecutor, ProcessPoolExecutorBuilder, worker};
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};

@@ -25,10 +25,11 @@ use crate::{
 /// - Look without waiting: [`done`](Self::done), [`running`](Self::running),
 ///   [`cancelled`](Self::cancelled), [`peek`](Self::peek).
 /// - Be called: [`add_done_callback`](Self::add_done_callback).
-/// - Stop it: [`cancel`](Self::cancel), [`kill`](Self::kill).
+/// - Stop it: [`cancel`](Self::cancel), [`kill`](Self::kill), or [`cancel_on_drop`](Self::cancel_on_drop).
 ///
 /// Futures are compared and hashed by identity, so they can be the keys of a map. Dropping one
-/// neither cancels nor waits: the call is made all the same, and its result dropped.
+/// neither cancels nor waits: the call is made all the same, and its result dropped. One that is to take
+/// its call along says so, with `cancel_on_drop`.
 ///
 /// # Memory effects
 /// What a thread did before it submitted is visible to the call, and what the call did is visible to
@@ -279,7 +280,11 @@ impl<R> fmt::Debug for Future<R> {
     }
 }
 
-/// Awaits the call in any async runtime. Dropping the future while it is awaited cancels nothing.
+/// Awaits the call in any async runtime. Dropping the future while it is awaited cancels nothing, unless it is a
+/// [`cancel_on_drop`](Self::cancel_on_drop).
+///
+/// A pool cannot see that a worker of its own waits inside an async runtime. A call that waits for another call of
+/// its pool does so with [`result`](Self::result), which never leaves the pool without workers.
 ///
 /// # Panics
 /// When polled again after it has given its outcome.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`executor`] | what a backend must do, and what every caller gets |
 //! | [`future`], [`mod@wait`], [`map`] | how results are waited for |
+//! | `cancel_on_drop` | a future that takes its call along |
 //! | [`task`] | how a backend runs a call, or packs, sends and completes it |
 //! | [`portable`] | how a function is named in another process |
 //! | `work`, `value` | the kinds of call, and what they take and give |
@@ -25,6 +26,7 @@
 pub mod admission;
 mod arrivals;
 pub mod blocking;
+mod cancel_on_drop;
 pub mod cell;
 pub mod codec;
 pub mod context;
@@ -53,6 +55,7 @@ mod work;
 pub mod worker_call;
 
 pub use admission::WhenFull;
+pub use cancel_on_drop::CancelOnDrop;
 pub use context::Context;
 pub use current::{CancelToken, Cancelled, CurrentTask, current_task};
 pub use error::{BrokenCause, BuildError, Exit, Failure, Panic, TaskError, TaskId, Timeout, WorkerLost};

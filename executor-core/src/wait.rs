@@ -12,6 +12,7 @@ use std::{
 use crate::{
     arrivals::Arrivals,
     blocking,
+    cancel_on_drop::CancelOnDrop,
     error::{TaskId, Timeout},
     future::Future,
     waits,
@@ -19,7 +20,7 @@ use crate::{
 
 /// A future that can be waited for together with others: owned, or borrowed.
 ///
-/// Sealed: [`Future<R>`] and `&Future<R>` are all there are.
+/// Sealed: [`Future<R>`], [`CancelOnDrop<R>`], and references to them are all there are.
 pub trait AsFuture: sealed::Sealed {
     /// What the future's call gives.
     type Result;
@@ -28,26 +29,24 @@ pub trait AsFuture: sealed::Sealed {
     fn as_future(&self) -> &Future<Self::Result>;
 }
 
-impl<R> AsFuture for Future<R> {
-    type Result = R;
+macro_rules! as_future {
+    ($($type:ty),*) => {$(
+        impl<R> AsFuture for $type {
+            type Result = R;
 
-    fn as_future(&self) -> &Future<R> {
-        self
-    }
+            fn as_future(&self) -> &Future<R> {
+                self
+            }
+        }
+
+        impl<R> sealed::Sealed for $type {}
+    )*};
 }
 
-impl<R> AsFuture for &Future<R> {
-    type Result = R;
-
-    fn as_future(&self) -> &Future<R> {
-        self
-    }
-}
+as_future!(Future<R>, &Future<R>, CancelOnDrop<R>, &CancelOnDrop<R>);
 
 mod sealed {
     pub trait Sealed {}
-    impl<R> Sealed for super::Future<R> {}
-    impl<R> Sealed for &super::Future<R> {}
 }
 
 /// When [`wait`] ends.
