@@ -48,6 +48,26 @@ bind! { Threads in threads, Processes in processes: {
         cancelling_ends_waits_at_once
         all_but_the_running_one_can_be_cancelled
         siblings_are_not_affected;
+    awaiting:
+        every_ending_is_awaited
+        a_future_is_its_own_awaitable
+        a_thousand_are_joined_in_order
+        a_runtime_of_one_thread_goes_on_meanwhile
+        tasks_of_a_runtime_of_many_threads_await
+        the_waker_of_the_last_poll_is_woken
+        a_limit_ends_the_await_and_not_the_call
+        an_await_that_is_dropped_cancels_nothing
+        cancel_on_drop_cancels_what_has_not_begun
+        cancel_on_drop_leaves_what_is_done
+        cancel_on_drop_lets_go_of_what_runs
+        cancel_on_drop_of_many_cancels_many
+        cancel_on_drop_needs_no_runtime
+        a_runtime_that_is_gone_is_not_missed
+        the_first_error_ends_the_join_and_no_call
+        an_outcome_is_awaited_twice
+        every_executor_is_awaited_alike
+        a_call_is_made_once_with_its_arguments
+        a_shutdown_is_awaited_within_its_limit;
     callback:
         they_run_in_order_with_a_done_future
         a_late_one_runs_at_once

@@ -1,6 +1,7 @@
 //! The suite, written once for all backends. IDs in comments name the behaviour of the originals that a test shows.
 
 pub(crate) mod as_completed;
+pub(crate) mod awaiting;
 pub(crate) mod callback;
 pub(crate) mod cancel;
 pub(crate) mod future;

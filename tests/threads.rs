@@ -1,7 +1,7 @@
 //! What only threads can do.
 
 use crate::support::{DEADLINE, Gate, eventually, pass, tries};
-use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor, as_completed, wait};
+use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor, WaitError, as_completed, wait};
 use std::{
     collections::HashSet,
     panic::{self, AssertUnwindSafe},
@@ -462,4 +462,39 @@ fn a_scope_on_a_closed_pool_says_so() {
         })
     }));
     assert!(told.unwrap_err().downcast_ref::<String>().unwrap().contains("already shut down"));
+}
+
+/// AIO-15: a coroutine is run from a pool's thread, in whatever runtime it belongs to, and what comes of it is in a future
+/// like any other.
+#[test]
+fn a_coroutine_has_a_future_like_any_call() {
+    let pool = pool(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let here = runtime.handle();
+    let run = |handle: &tokio::runtime::Handle, value: Option<u32>| {
+        let handle = handle.clone();
+        pool.spawn(move || {
+            handle.block_on(async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                value.expect("a value")
+            })
+        })
+    };
+    assert_eq!(run(here, Some(7)).result().unwrap(), 7);
+    assert_eq!(run(here, None).exception().unwrap().panic_message(), Some("a value"));
+    assert_eq!(pool.spawn(|| smol::block_on(async { 7 })).result().unwrap(), 7);
+    assert_eq!(runtime.block_on(run(here, Some(7))).unwrap(), 7, "and may be awaited in turn");
+
+    let (send, receive) = futures::channel::oneshot::channel::<u32>();
+    let handle = here.clone();
+    let waits = pool.spawn(move || handle.block_on(receive));
+    eventually("it runs", || waits.running());
+    let pending = run(here, Some(7));
+    let Err(WaitError::Timeout(waits)) = waits.result_timeout(Duration::from_millis(1)) else {
+        panic!("it cannot be done");
+    };
+    assert!(pending.cancel());
+    assert!(pending.result().unwrap_err().is_cancelled());
+    send.send(7).unwrap();
+    assert_eq!(waits.result().unwrap(), Ok(7));
 }

@@ -43,6 +43,19 @@ fn arrows_point_one_way() {
     }
 }
 
+/// Any async runtime will do: none is asked for.
+#[test]
+fn no_crate_needs_an_async_runtime() {
+    for member in [".", "executor-core", "executor-thread", "executor-process"] {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+        for line in dependencies.lines() {
+            let is_one = ["async-", "futures", "smol", "tokio"].iter().any(|runtime| line.starts_with(runtime));
+            assert!(!is_one, "{member} must not depend on {line}");
+        }
+    }
+}
+
 /// Each of these has one home.
 #[test]
 fn each_thing_has_one_home() {
