@@ -210,7 +210,7 @@ pub(crate) fn the_waker_of_the_last_poll_is_woken<B: Backend>() {
     assert!(future.now_or_never().unwrap().is_ok(), "it is there when its waker is woken");
     drop(pool);
     assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0, 1]);
-    assert_eq!(counts.map(|count| Arc::strong_count(&count)), [1; 3], "no waker is kept");
+    eventually("the last waker is gone", || counts.iter().all(|count| Arc::strong_count(count) == 1));
 }
 
 /// AIO-17.
