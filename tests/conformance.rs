@@ -119,4 +119,39 @@ bind! { Threads in threads, Processes in processes: {
     initializer:
         it_runs_once_in_each_worker
         a_failing_one_breaks_the_pool_with_its_cause;
+    stopping:
+        a_running_call_is_asked_to_stop
+        a_token_can_be_handed_on
+        a_dropped_map_stops_within_its_chunk
+        a_call_ends_at_its_limit
+        waiting_does_not_count
+        a_map_limits_each_item
+        no_limit_is_shorter_than_nothing
+        a_shutdown_now_ends_everything
+        a_report_tells_what_became_of_each
+        dropping_does_what_was_chosen
+        a_panic_does_not_wait_for_a_detached_pool;
+    retrying:
+        a_later_attempt_counts
+        the_last_error_is_the_outcome
+        only_errors_that_were_chosen_are_tried_again
+        pauses_lie_between_attempts
+        a_shutdown_waits_for_further_attempts
+        a_pause_can_be_cancelled
+        a_call_that_was_asked_to_stop_is_not_tried_again
+        a_map_tries_each_item_again
+        many_are_tried_again
+        nonsense_is_refused_at_the_call;
+    pressure:
+        a_full_pool_rejects
+        arguments_come_back
+        a_full_pool_makes_the_caller_wait
+        a_shutdown_ends_the_wait_for_room
+        the_caller_runs_what_does_not_fit
+        a_map_fits_into_any_capacity
+        a_map_without_room_ends_at_its_limit
+        many_callers_share_the_room
+        higher_priorities_begin_first
+        lower_priorities_grow_old
+        levels_lose_nothing;
 }}

@@ -1,6 +1,7 @@
 //! What the processors of this very machine are: as this program sees them, and as the example `cpus` does when it is
 //! bound to one of them or told otherwise.
 
+use crate::support::example;
 use concurrent_futures::{
     Executor, ProcessPoolExecutor, ThreadPoolExecutor,
     cpu::{CPU_COUNT_VARIABLE, CpuCount},
@@ -8,11 +9,9 @@ use concurrent_futures::{
 };
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     io::{self, ErrorKind, Write},
-    path::PathBuf,
     process::Command,
-    sync::OnceLock,
 };
 
 /// CPU-01, CPU-03, CPU-04: here too, nothing is more than what limits it.
@@ -43,7 +42,7 @@ fn a_process_bound_to_one_processor_uses_one() {
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
     let first = allowed.split(['-', ',']).next().unwrap();
     let mut command = Command::new("taskset");
-    command.args(["-c", first]).arg(example());
+    command.args(["-c", first]).arg(example("cpus"));
     let Some(told) = told_by(command) else {
         // Past the harness, which swallows what a passing test prints with `eprintln!`.
         let _ = writeln!(io::stderr(), "\nSKIPPED: tests/cpu.rs: there is no program taskset\n");
@@ -62,7 +61,7 @@ fn a_process_bound_to_one_processor_uses_one() {
 #[test]
 fn the_environment_overrides_the_machine() {
     let told = |value| {
-        let mut command = Command::new(example());
+        let mut command = Command::new(example("cpus"));
         command.env(CPU_COUNT_VARIABLE, value);
         told_by(command).unwrap()
     };
@@ -75,7 +74,7 @@ fn the_environment_overrides_the_machine() {
     for line in ["workers of a thread pool", "workers of a process pool"] {
         assert!(told("99999999")[line].parse::<usize>().unwrap() < 99_999_999, "a pool keeps to what it can have");
     }
-    let unset = told_by(Command::new(example())).unwrap();
+    let unset = told_by(Command::new(example("cpus"))).unwrap();
     assert_eq!(told("many"), unset);
 }
 
@@ -91,18 +90,4 @@ fn told_by(mut command: Command) -> Option<HashMap<String, String>> {
     assert!(output.status.success(), "{command:?}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     Some(text.lines().map(|line| line.split_once(": ").unwrap()).map(|(a, b)| (a.to_owned(), b.to_owned())).collect())
-}
-
-/// Where the example is. Built here: nothing builds it when a test runs alone, and it might be of yesterday.
-fn example() -> &'static PathBuf {
-    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLE.get_or_init(|| {
-        let test = env::current_exe().unwrap();
-        let target = test.ancestors().nth(2).expect("it lies in target/debug/deps");
-        let profile = if target.ends_with("release") { "release" } else { "dev" };
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "cpus", "--profile", profile]);
-        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{build:?}");
-        target.join("examples/cpus")
-    })
 }

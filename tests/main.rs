@@ -12,3 +12,4 @@ mod suite;
 mod support;
 mod threads;
 mod tidy;
+mod workers;

@@ -1,12 +1,13 @@
 //! Means by which a test and its tasks meet, in whatever process a task runs: files in a directory of the test's own.
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
-use concurrent_futures::{BuildError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+use concurrent_futures::{BuildError, DropPolicy, Executor, ProcessPoolExecutor, ThreadPoolExecutor, WhenFull};
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -19,6 +20,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) trait Backend {
     /// A pool of this kind.
     fn pool(workers: usize) -> Box<dyn Executor>;
+
+    /// A pool of this kind with choices that all kinds have.
+    fn pool_of(workers: usize, choices: Choices) -> Box<dyn Executor>;
 
     /// A pool of this kind whose workers each append a line to the log before their first task.
     fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor>;
@@ -33,9 +37,47 @@ pub(crate) trait Backend {
 pub(crate) struct Threads;
 pub(crate) struct Processes;
 
+/// What can be chosen for a pool of any kind.
+#[derive(Default)]
+pub(crate) struct Choices {
+    pub(crate) queue_capacity: Option<(usize, WhenFull)>,
+    pub(crate) drop_policy: DropPolicy,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) initializer: Option<Hook>,
+    pub(crate) finalizer: Option<Hook>,
+}
+
+/// A function for each worker, and its argument.
+pub(crate) type Hook = (fn(String), String);
+
+/// The builders have the same methods, and no trait.
+macro_rules! build {
+    ($builder:expr, $choices:expr) => {{
+        let (mut builder, choices) = ($builder, $choices);
+        builder = builder.drop_policy(choices.drop_policy);
+        if let Some((waiting, when_full)) = choices.queue_capacity {
+            builder = builder.queue_capacity(waiting, when_full);
+        }
+        if let Some(limit) = choices.idle_timeout {
+            builder = builder.idle_timeout(limit);
+        }
+        if let Some((function, args)) = choices.initializer {
+            builder = builder.initializer(function, args);
+        }
+        if let Some((function, args)) = choices.finalizer {
+            builder = builder.finalizer(function, args);
+        }
+        Box::new(builder.build().unwrap())
+    }};
+}
+
 impl Backend for Threads {
     fn pool(workers: usize) -> Box<dyn Executor> {
         Box::new(ThreadPoolExecutor::new(workers).unwrap())
+    }
+
+    fn pool_of(workers: usize, choices: Choices) -> Box<dyn Executor> {
+        build!(ThreadPoolExecutor::builder().max_workers(workers), choices)
     }
 
     fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor> {
@@ -55,6 +97,10 @@ impl Backend for Threads {
 impl Backend for Processes {
     fn pool(workers: usize) -> Box<dyn Executor> {
         Box::new(ProcessPoolExecutor::new(workers).unwrap())
+    }
+
+    fn pool_of(workers: usize, choices: Choices) -> Box<dyn Executor> {
+        build!(ProcessPoolExecutor::builder().max_workers(workers), choices)
     }
 
     fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor> {
@@ -79,6 +125,23 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(began.elapsed() < DEADLINE, "never came: {what}");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether a process is there, and has not ended.
+pub(crate) fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// An example, built here: nothing else builds it when a test runs alone, and it might be of yesterday.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let target = test.ancestors().nth(2).expect("it lies in target/debug/deps");
+    let profile = if target.ends_with("release") { "release" } else { "dev" };
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", name, "--profile", profile]);
+    assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{build:?}");
+    target.join("examples").join(name)
 }
 
 /// Tries of a race: as many as two seconds allow, so that a loaded machine is not held up.

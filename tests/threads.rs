@@ -1,7 +1,9 @@
 //! What only threads can do.
 
 use crate::support::{DEADLINE, Gate, eventually, pass, tries};
-use concurrent_futures::{Executor, Shutdown, ThreadPoolExecutor, WaitError, as_completed, wait};
+use concurrent_futures::{
+    ALL_COMPLETED, Executor, Future, Shutdown, TaskId, ThreadPoolExecutor, WaitError, as_completed, wait,
+};
 use std::{
     collections::HashSet,
     panic::{self, AssertUnwindSafe},
@@ -497,4 +499,119 @@ fn a_coroutine_has_a_future_like_any_call() {
     assert!(pending.result().unwrap_err().is_cancelled());
     send.send(7).unwrap();
     assert_eq!(waits.result().unwrap(), Ok(7));
+}
+
+/// Tasks that wait for each other: each is given the future of another one, and says what came of its wait.
+fn cycle(
+    pool: &ThreadPoolExecutor,
+    length: usize,
+    wait_for: fn(Future<String>) -> Result<String, String>,
+) -> (Vec<TaskId>, Vec<Result<String, String>>) {
+    let (tell, told) = mpsc::channel();
+    let (futures, hands): (Vec<_>, Vec<_>) = (0..length)
+        .map(|_| {
+            let (give, get) = mpsc::channel::<Future<String>>();
+            let tell = tell.clone();
+            let future = pool.spawn(move || {
+                let outcome = wait_for(get.recv().unwrap());
+                tell.send(outcome).unwrap();
+                String::from("over")
+            });
+            (future, give)
+        })
+        .unzip();
+    let ids = futures.iter().map(Future::id).collect();
+    for (next, future) in futures.into_iter().enumerate() {
+        hands[(next + length - 1) % length].send(future).unwrap();
+    }
+    (ids, (0..length).map(|_| told.recv_timeout(DEADLINE).expect("a cycle of waits hangs")).collect())
+}
+
+/// NEST-02: the one that closes the cycle is told, with the names of all; the others then get what they wait for.
+#[test]
+fn a_cycle_of_waits_is_an_error_that_names_it() {
+    let plainly = |future: Future<String>| {
+        future.result().map_err(|error| {
+            assert!(error.is_deadlock(), "{error}");
+            error.to_string()
+        })
+    };
+    for (workers, length) in [(1, 1), (2, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 5)] {
+        let pool = pool(workers);
+        let (ids, outcomes) = cycle(&pool, length, plainly);
+        let (good, told): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!((good.len(), told.len()), (length - 1, 1), "{workers} workers, {length} tasks: {told:?}");
+        assert!(good.into_iter().all(|value| value.as_deref() == Ok("over")));
+        let sentence = told[0].as_ref().unwrap_err();
+        assert!(sentence.starts_with("waiting for it would last for ever: task "), "{sentence}");
+        for id in ids {
+            assert!(sentence.contains(&format!(" task {id}")), "{sentence} does not name {id}");
+        }
+    }
+}
+
+/// NEST-02: in whatever form they wait. What cannot return an error panics, and that is the task's outcome.
+#[test]
+fn every_unlimited_wait_notices_a_cycle() {
+    type Form = fn(Future<String>) -> Result<String, String>;
+    fn caught(wait: impl FnOnce() -> String) -> Result<String, String> {
+        panic::catch_unwind(AssertUnwindSafe(wait)).map_err(|panic| panic.downcast_ref::<String>().unwrap().clone())
+    }
+    let forms: [Form; 4] = [
+        |future| {
+            caught(|| {
+                future.wait();
+                future.result().unwrap()
+            })
+        },
+        |future| caught(|| future.exception().map_or("value".into(), ToString::to_string)),
+        |future| caught(|| as_completed([future]).next().unwrap().result().unwrap()),
+        |future| caught(|| format!("{:?}", wait([&future], ALL_COMPLETED).done.len())),
+    ];
+    for (number, form) in forms.into_iter().enumerate() {
+        let (_, outcomes) = cycle(&pool(2), 2, form);
+        let told: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+        assert!(told.len() == 1 && told[0].contains("would last for ever"), "form {number}: {told:?}");
+    }
+}
+
+/// NEST-02: a wait with a limit ends by itself, and one that another future can end is none that lasts for ever.
+#[test]
+fn what_ends_by_itself_is_no_cycle() {
+    let limited = |future: Future<String>| match future.result_timeout(Duration::from_millis(30)) {
+        Err(WaitError::Timeout(_)) => Ok("gave up".into()),
+        Err(WaitError::Task(error)) => Err(error.to_string()),
+        Ok(value) => Ok(value),
+    };
+    let (_, outcomes) = cycle(&pool(2), 2, limited);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let with_a_way_out = |future: Future<String>| {
+        let other = ThreadPoolExecutor::new(1).unwrap().spawn(|| String::from("another"));
+        let first = as_completed([future, other]).next().unwrap();
+        first.result().map_err(|error| error.to_string())
+    };
+    let (_, outcomes) = cycle(&pool(2), 2, with_a_way_out);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+/// NEST-01, AIO-01: a runtime's `block_on` in a call is a wait like any other.
+#[test]
+fn blocking_on_a_future_inside_cannot_exhaust_a_pool() {
+    fn dig(pool: Arc<ThreadPoolExecutor>, depth: u32) -> u32 {
+        let deeper = Arc::clone(&pool);
+        match depth {
+            0 => 0,
+            _ => 1 + futures::executor::block_on(pool.spawn(move || dig(deeper, depth - 1))).unwrap(),
+        }
+    }
+    // (That runtime refuses to be entered twice on one stack, which is why the depth is one.)
+    let pool = pool(1);
+    let outer = Arc::clone(&pool);
+    assert_eq!(pool.spawn(move || dig(outer, 1)).result().unwrap(), 1);
+    let outer = Arc::clone(&pool);
+    let many = pool.spawn(move || {
+        let calls: Vec<_> = (0..20).map(|x| outer.submit(|x: u32| x, x)).collect();
+        futures::executor::block_on(futures::future::join_all(calls)).into_iter().map(Result::unwrap).sum::<u32>()
+    });
+    assert_eq!(many.result().unwrap(), 190);
 }

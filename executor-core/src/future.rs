@@ -73,10 +73,7 @@ impl<R> Future<R> {
     /// [`TaskError`] for every ending but a value; and [`TaskError::is_deadlock`] where waiting would last for ever: the
     /// call itself then goes on, without this future.
     pub fn result(self) -> Result<R, TaskError> {
-        match self.wait_unless_stuck() {
-            Ok(()) => self.0.take(),
-            Err(stuck) => Err(TaskError::new(stuck, self.id(), self.submitted_at())),
-        }
+        self.result_and_attempts().0
     }
 
     /// As [`result`](Self::result), for at most `limit`. A limit of zero does not wait.
@@ -234,9 +231,15 @@ impl<R> Future<R> {
         self.0.add_callback(Box::new(callback));
     }
 
-    /// How often the call was begun so far.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.0.header().attempts()
+    /// The outcome, and how often the call was made for it.
+    pub(crate) fn result_and_attempts(self) -> (Result<R, TaskError>, u32) {
+        match self.wait_unless_stuck() {
+            Ok(()) => {
+                let attempts = self.0.header().attempts();
+                (self.0.take(), attempts)
+            }
+            Err(stuck) => (Err(TaskError::new(stuck, self.id(), self.submitted_at())), 0),
+        }
     }
 
     /// Which task this is the future of.
@@ -283,8 +286,8 @@ impl<R> fmt::Debug for Future<R> {
 /// Awaits the call in any async runtime. Dropping the future while it is awaited cancels nothing, unless it is a
 /// [`cancel_on_drop`](Self::cancel_on_drop).
 ///
-/// A pool cannot see that a worker of its own waits inside an async runtime. A call that waits for another call of
-/// its pool does so with [`result`](Self::result), which never leaves the pool without workers.
+/// Polled on a worker of the call's own thread pool, as by a runtime's `block_on` inside another call, it makes the call right
+/// there if that has not begun: a pool cannot be exhausted by waits of any kind.
 ///
 /// # Panics
 /// When polled again after it has given its outcome.
@@ -292,6 +295,9 @@ impl<R> std::future::Future for Future<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.0.is_here() {
+            self.0.run_in_place();
+        }
         match self.0.poll_take(context.waker()) {
             Some(outcome) => Poll::Ready(outcome),
             None => Poll::Pending,

@@ -317,13 +317,13 @@ where
                 Next::End => return None,
                 Next::Late(id) => return Some(Err(self.late(id))),
             };
-            let (task, attempts) = (chunk.future.id(), chunk.future.attempts());
-            self.current = match chunk.future.result() {
-                Ok(batch) => {
+            let task = chunk.future.id();
+            self.current = match chunk.future.result_and_attempts() {
+                (Ok(batch), attempts) => {
                     self.pace.observe(batch.outcomes.len(), batch.elapsed);
                     Current::Outcomes { outcomes: batch.outcomes.into_iter(), task, attempts }
                 }
-                Err(error) => Current::Failed(error, chunk.items),
+                (Err(error), _) => Current::Failed(error, chunk.items),
             };
         }
     }

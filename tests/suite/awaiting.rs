@@ -501,9 +501,9 @@ pub(crate) fn a_shutdown_is_awaited_within_its_limit<B: Backend>() {
             spawn_blocking(move || pool.shutdown(Shutdown::wait().at_most(limit)))
         };
         let report = shut_down(SOON).await.unwrap();
-        assert!(!report.finished() && report.unfinished == 1, "{report:?}");
+        assert!(!report.is_complete() && report.unfinished == 1, "{report:?}");
         let (report, ()) = join(shut_down(DEADLINE), async { gate.open() }).await;
-        assert!(report.unwrap().finished());
+        assert!(report.unwrap().is_complete());
         future.await.unwrap();
     });
 }

@@ -1,0 +1,372 @@
+//! How long workers live, what they do first and last, and what they leave to those that come after them.
+
+use crate::support::{Backend, Choices, DEADLINE, Gate, Log, Processes, Threads, append, eventually, pass, runs};
+use concurrent_futures::{
+    BuildError, Executor, ProcessPoolExecutor, RetryPolicy, Shutdown, ShutdownReport, TaskOptions, ThreadPoolExecutor,
+};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    env, fs,
+    path::Path,
+    process::{self, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+fn pid((): ()) -> u32 {
+    process::id()
+}
+
+fn recycled(workers: usize, calls: u64) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(workers).max_tasks_per_child(calls).build().unwrap()
+}
+
+/// INI-01, INI-09, INI-10: what one call leaves in its worker, the next one on that worker finds; and every worker says
+/// goodbye, once, before a shutdown that waits returns.
+fn state_lives_as_long_as_its_worker<B: Backend>() {
+    thread_local! {
+        static STATE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+    let log = Log::new();
+    let choices = Choices {
+        initializer: Some((|log| STATE.with_borrow_mut(|state| state.push(log)), log.path())),
+        finalizer: Some((|log| append(&log, &format!("{} calls", STATE.with_borrow(Vec::len) - 1)), log.path())),
+        ..Choices::default()
+    };
+    let pool = B::pool_of(1, choices);
+    let remember = |word: String| {
+        STATE.with_borrow_mut(|state| {
+            state.push(word);
+            state.len()
+        })
+    };
+    let lengths: Vec<_> =
+        ["one", "two", "three"].map(|word| pool.submit(remember, word.into()).result().unwrap()).to_vec();
+    assert_eq!(lengths, [2, 3, 4], "the initializer's, and one for each call");
+    assert!(log.lines().is_empty());
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+    assert_eq!(log.lines(), ["3 calls"]);
+}
+
+#[test]
+fn state_lives_as_long_as_its_worker_on_threads() {
+    state_lives_as_long_as_its_worker::<Threads>();
+}
+
+#[test]
+fn state_lives_as_long_as_its_worker_on_processes() {
+    state_lives_as_long_as_its_worker::<Processes>();
+}
+
+/// INI-09: one that panics costs nothing but its own end.
+fn a_failing_finalizer_hurts_nobody<B: Backend>() {
+    let log = Log::new();
+    let fails = |log: String| {
+        append(&log, "goodbye");
+        panic!("on purpose");
+    };
+    let pool = B::pool_of(2, Choices { finalizer: Some((fails, log.path())), ..Choices::default() });
+    let gate = Gate::new();
+    let futures: Vec<_> = (0..2).map(|_| pool.submit(pass, gate.key())).collect();
+    gate.await_arrivals(2);
+    gate.open();
+    futures.into_iter().for_each(|future| future.result().unwrap());
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+    assert_eq!(log.lines().len(), 2);
+}
+
+#[test]
+fn a_failing_finalizer_hurts_nobody_on_threads() {
+    a_failing_finalizer_hurts_nobody::<Threads>();
+}
+
+#[test]
+fn a_failing_finalizer_hurts_nobody_on_processes() {
+    a_failing_finalizer_hurts_nobody::<Processes>();
+}
+
+/// WRK-11 [threads]: workers without work leave, and others come when there is some.
+#[test]
+fn idle_threads_leave_and_come_back() {
+    let pool = ThreadPoolExecutor::builder().max_workers(3).idle_timeout(Duration::from_millis(20)).build().unwrap();
+    for _ in 0..3 {
+        let gate = Gate::new();
+        let futures: Vec<_> = (0..3).map(|_| pool.submit(pass, gate.key())).collect();
+        gate.await_arrivals(3);
+        assert_eq!(pool.worker_count(), 3);
+        gate.open();
+        futures.into_iter().for_each(|future| future.result().unwrap());
+        eventually("all have left", || pool.worker_count() == 0);
+    }
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+}
+
+/// WRK-11 [processes].
+#[test]
+fn idle_processes_leave_and_come_back() {
+    let pool = ProcessPoolExecutor::builder().max_workers(2).idle_timeout(Duration::from_millis(20)).build().unwrap();
+    let mut seen = HashSet::new();
+    for _ in 0..5 {
+        assert!(seen.insert(pool.submit(pid, ()).result().unwrap()), "a fresh one each time");
+        eventually("all have left", || pool.worker_pids().is_empty());
+    }
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+}
+
+/// WRK-11: a call that comes as the last worker leaves is made all the same.
+fn a_call_meets_a_leaving_worker<B: Backend>() {
+    let pool = B::pool_of(1, Choices { idle_timeout: Some(Duration::from_micros(200)), ..Choices::default() });
+    for x in crate::support::tries(300) {
+        assert_eq!(pool.submit(|x: u32| x, x).result().unwrap(), x);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(u64::from(x % 40) * 20) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_call_meets_a_leaving_thread() {
+    a_call_meets_a_leaving_worker::<Threads>();
+}
+
+#[test]
+fn a_call_meets_a_leaving_process() {
+    a_call_meets_a_leaving_worker::<Processes>();
+}
+
+/// WRK-12, WRK-13, WRK-14, POOL-27: exactly so many calls in each process, and never more workers than there may be.
+#[test]
+fn a_worker_is_replaced_after_its_calls() {
+    for (workers, limit, calls) in [(1, 2, 6), (2, 2, 8), (1, 3, 7), (3, 1, 9)] {
+        let pool = recycled(workers, limit);
+        let futures: Vec<_> = (0..calls).map(|_| pool.submit(pid, ())).collect();
+        let mut calls_of = HashMap::<u32, u64>::new();
+        for future in futures {
+            *calls_of.entry(future.result().unwrap()).or_default() += 1;
+        }
+        assert!(calls_of.values().all(|made| *made <= limit), "{workers} × {limit}: {calls_of:?}");
+        if workers == 1 {
+            let full = calls_of.values().filter(|made| **made == limit).count() as u64;
+            assert_eq!(full, calls / limit, "{workers} × {limit}: {calls_of:?}");
+        }
+    }
+    let nothing = std::panic::catch_unwind(|| ProcessPoolExecutor::builder().max_tasks_per_child(0));
+    assert!(nothing.is_err(), "a worker that makes no call");
+}
+
+/// WRK-15, WRK-16, SHD-15: closing the pool, or letting go of it, does not keep the last calls from fresh workers.
+#[test]
+fn replacements_start_also_when_the_pool_is_closed() {
+    let pool = recycled(3, 1);
+    let futures: Vec<_> = (0..6).map(|_| pool.submit(pid, ())).collect();
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+    let pids: HashSet<_> = futures.into_iter().map(|future| future.result().unwrap()).collect();
+    assert_eq!(pids.len(), 6);
+
+    let pool = recycled(1, 1);
+    let futures: Vec<_> = (0..4).map(|_| pool.submit(pid, ())).collect();
+    pool.shutdown(Shutdown::no_wait());
+    drop(pool);
+    let pids: HashSet<_> = futures.into_iter().map(|future| future.result().unwrap()).collect();
+    assert_eq!(pids.len(), 4);
+}
+
+/// WRK-20, LOK-10: and no call is lost over it.
+#[test]
+fn a_worker_that_grows_is_replaced() {
+    const GROWTH: usize = 64 << 20;
+    let pool =
+        ProcessPoolExecutor::builder().max_workers(1).max_memory_growth_bytes(GROWTH as u64 / 2).build().unwrap();
+    let leak = |bytes: usize| {
+        let leaked: &'static mut [u8] = vec![1_u8; bytes].leak();
+        (process::id(), leaked.len())
+    };
+    let first = pool.submit(leak, 1).result().unwrap().0;
+    assert_eq!(pool.submit(leak, 1).result().unwrap().0, first, "nothing to speak of");
+    let began = Instant::now();
+    let mut last = first;
+    while last == first {
+        assert!(began.elapsed() < DEADLINE, "it was never replaced");
+        let (pid, kept) =
+            pool.submit(leak, if began.elapsed() < Duration::from_secs(1) { GROWTH / 8 } else { 1 }).result().unwrap();
+        assert!(kept > 0);
+        last = pid;
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pool.submit(pid, ()).result().unwrap(), last);
+}
+
+/// PEB-01, CAN-12, CAN-11: a worker whose call is over its limit is stopped, deaf to signals or not, with all that the
+/// call has started; another one takes its place.
+#[test]
+fn a_limit_stops_the_process_and_what_it_started() {
+    let log = Log::new();
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let before = pool.submit(pid, ()).result().unwrap();
+    let starts_another = |log: String| {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        append(&log, &child.id().to_string());
+        child.wait().unwrap();
+    };
+    let strict = pool.with(TaskOptions::new().time_limit(Duration::from_millis(300)));
+    let error = strict.submit(starts_another, log.path()).result().unwrap_err();
+    assert!(error.is_timed_out(), "{error}");
+    assert!(error.to_string().contains(&format!("was stopped with worker process {before}")), "{error}");
+    if let Some(grandchild) = log.lines().first() {
+        let grandchild = grandchild.parse().unwrap();
+        eventually("what it started has ended", || !runs(grandchild));
+    } // else the limit came before it could start anything
+    assert_ne!(pool.submit(pid, ()).result().unwrap(), before);
+    assert!(!runs(before));
+}
+
+/// PEB-01: the call that was next in the channel is not touched, and begins elsewhere.
+#[test]
+fn a_limit_costs_no_neighbour_in_the_channel() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let strict = pool.with(TaskOptions::new().time_limit(Duration::from_millis(100)));
+    let slow = strict.submit(|()| thread::sleep(DEADLINE * 2), ());
+    let next: Vec<_> = (0..20).map(|x| pool.submit(|x: u32| x, x)).collect();
+    assert!(slow.result().unwrap_err().is_timed_out());
+    assert_eq!(
+        next.into_iter().map(|future| future.result().unwrap()).collect::<Vec<_>>(),
+        (0..20).collect::<Vec<_>>()
+    );
+}
+
+/// CAN-13 [threads]: a thread is busy until its call returns, whatever its future says.
+#[test]
+fn an_overrun_keeps_its_thread_until_it_returns() {
+    let gate = Gate::new();
+    let pool = ThreadPoolExecutor::new(1).unwrap();
+    let strict = pool.with(TaskOptions::new().time_limit(Duration::from_millis(20)));
+    let deaf = strict.submit(pass, gate.key()); // it never looks whether it is to stop
+    let called = std::sync::Arc::new(std::sync::Mutex::new(None));
+    deaf.add_done_callback({
+        let called = std::sync::Arc::clone(&called);
+        move |future| *called.lock().unwrap() = Some(future.exception().unwrap().is_timed_out())
+    });
+    let next = pool.submit(|x: u32| x, 1);
+    assert!(deaf.exception().unwrap().is_timed_out());
+    assert_eq!(*called.lock().unwrap(), Some(true), "callbacks have run");
+    assert!(!next.running() && !next.done());
+    assert_eq!(pool.shutdown(Shutdown::no_wait()).unfinished, 2, "the call that goes on, and the one that waits");
+    gate.open();
+    assert_eq!(next.result().unwrap(), 1);
+    assert!(pool.shutdown(Shutdown::wait()).is_complete());
+    assert!(deaf.result().unwrap_err().is_timed_out(), "FUT-06: the late result changes nothing");
+}
+
+/// A lost worker counts apart from other failures.
+#[test]
+fn a_lost_worker_is_another_attempt() {
+    let log = Log::new();
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let dies_until = |(attempt, log): (usize, String)| {
+        append(&log, "attempt");
+        let made = fs::read_to_string(&log).unwrap().lines().count();
+        if made < attempt {
+            process::exit(3);
+        }
+        made
+    };
+    let stubborn = pool.with(TaskOptions::new().retry(RetryPolicy::attempts(1).lost_workers(2)));
+    assert_eq!(stubborn.submit(dies_until, (3, log.path())).result().unwrap(), 3);
+    let log = Log::new();
+    let error = stubborn.submit(dies_until, (9, log.path())).result().unwrap_err();
+    assert!(error.is_worker_lost() && error.attempts() == 3 && log.lines().len() == 3, "{error}");
+    // In a map, too; and no neighbour is made again.
+    let logs: Vec<_> = (0..4).map(|_| Log::new()).collect();
+    let items = (0..4).map(|x| (if x == 2 { 2 } else { 1 }, logs[x].path()));
+    let results: Vec<_> = stubborn.map(dies_until, items).map(Result::unwrap).collect();
+    assert_eq!(results, [1, 1, 2, 1]);
+    // A call that is over its limit can be made again, too.
+    let log = Log::new();
+    let slow_at_first = |log: String| {
+        append(&log, "attempt");
+        if fs::read_to_string(&log).unwrap().lines().count() == 1 {
+            thread::sleep(DEADLINE * 2);
+        }
+    };
+    let options = TaskOptions::new().time_limit(Duration::from_secs(2)).retry(RetryPolicy::attempts(2));
+    pool.with(options).submit(slow_at_first, log.path()).result().unwrap();
+    assert_eq!(log.lines().len(), 2);
+}
+
+/// SHD-16, SHD-17, SHD-18, SHD-22: nothing is left, in little time, of a pool with a hundred calls to make.
+#[test]
+fn workers_are_ended_by_force() {
+    type End = fn(&ProcessPoolExecutor) -> ShutdownReport;
+    let ends: [(&str, End); 3] = [
+        ("terminate", |pool| pool.terminate_workers()),
+        ("kill", |pool| pool.kill_workers()),
+        ("now", |pool| pool.shutdown(Shutdown::now())),
+    ];
+    for (name, end) in ends {
+        let pool = ProcessPoolExecutor::builder().max_workers(2).max_tasks_per_child(1).build().unwrap();
+        end_of_nothing(end);
+        let gate = Gate::new();
+        let futures: Vec<_> = (0..100).map(|_| pool.submit(pass, gate.key())).collect();
+        gate.await_arrivals(2);
+        let pids = pool.worker_pids();
+        end(&pool);
+        let (mut killed, mut cancelled) = (0, 0);
+        for future in futures {
+            let error = future.result().unwrap_err();
+            killed += usize::from(error.is_killed());
+            cancelled += usize::from(error.is_cancelled());
+        }
+        assert_eq!((killed, cancelled), (2, 98), "{name}");
+        assert!(pool.submit(|x: u32| x, 1).result().unwrap_err().is_shutdown(), "{name}");
+        assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete(), "{name}");
+        assert!(pids.iter().all(|pid| !runs(*pid)) && pool.worker_pids().is_empty(), "{name}: none was replaced");
+        end(&pool); // again, when all are dead
+    }
+}
+
+/// SHD-17: also when there is no worker yet.
+fn end_of_nothing(end: fn(&ProcessPoolExecutor) -> ShutdownReport) {
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    assert_eq!(end(&pool), ShutdownReport::new(0, 0, 0));
+    assert!(pool.submit(|x: u32| x, 1).result().unwrap_err().is_shutdown());
+}
+
+/// NEST-05, NEST-07: pools in workers of pools, to a depth that ends before the machine does.
+#[test]
+fn pools_are_nested_to_a_limit() {
+    fn dig(depth: u32) -> Result<u32, String> {
+        match ProcessPoolExecutor::new(1) {
+            Ok(pool) => pool.submit(dig, depth + 1).result().map_err(|error| error.to_string())?,
+            Err(BuildError::Nested { depth: said, limit }) if said == limit => Ok(depth),
+            Err(other) => Err(other.to_string()),
+        }
+    }
+    assert_eq!(dig(0), Ok(10));
+    let sentence = BuildError::Nested { depth: 10, limit: 10 }.to_string();
+    assert!(sentence.starts_with("process pools are nested 10 deep here"), "{sentence}");
+}
+
+/// NEST-09: libraries with threads of their own are told their share, unless the user has said more.
+#[test]
+fn workers_share_the_processors() {
+    let variables = |()| {
+        let value = |name: &str| env::var(name).ok();
+        (value("OMP_NUM_THREADS"), value("RAYON_NUM_THREADS"))
+    };
+    let share = |workers: usize| (concurrent_futures::cpu_count().get() / workers).max(1).to_string();
+    for workers in [1, 2, 64] {
+        let pool = ProcessPoolExecutor::new(workers).unwrap();
+        let (omp, rayon) = pool.submit(variables, ()).result().unwrap();
+        assert_eq!(rayon, Some(env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| share(workers))));
+        assert_eq!(omp, Some(env::var("OMP_NUM_THREADS").unwrap_or_else(|_| share(workers))));
+    }
+    let pool = ProcessPoolExecutor::builder().max_workers(1).inner_max_num_threads(7).build().unwrap();
+    let (omp, _) = pool.submit(variables, ()).result().unwrap();
+    assert_eq!(omp, Some(env::var("OMP_NUM_THREADS").unwrap_or_else(|_| "7".into())));
+    assert!(
+        Path::new("/proc/self").exists() && env::var_os("CONCURRENT_FUTURES_DEPTH").is_none(),
+        "not in this process"
+    );
+}
