@@ -6,6 +6,7 @@ pub(crate) mod cancel;
 pub(crate) mod future;
 pub(crate) mod initializer;
 pub(crate) mod map;
+pub(crate) mod nested;
 pub(crate) mod shutdown;
 pub(crate) mod submit;
 pub(crate) mod wait;

@@ -2,7 +2,7 @@ use crate::support::{Backend, DEADLINE, Gate, pass};
 use concurrent_futures::{ALL_COMPLETED, Executor, Shutdown, as_completed, wait};
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -48,6 +48,34 @@ pub(crate) fn a_late_one_runs_at_once<B: Backend>() {
         assert!(ran.load(Ordering::SeqCst), "on this thread, before it returned");
         future.add_done_callback(|_| panic!("contained"));
     }
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    let cancelled = pool.submit(|x: u8| x, 1);
+    assert!(cancelled.cancel());
+    let (tell, told) = mpsc::channel();
+    cancelled.add_done_callback(move |future| tell.send((thread::current().id(), future.cancelled())).unwrap());
+    assert_eq!(told.try_recv().unwrap(), (thread::current().id(), true));
+    gate.open();
+    blocker.result().unwrap();
+}
+
+/// CB-08: with the other worker, all goes on while one is at it.
+pub(crate) fn a_slow_one_holds_up_no_other_call<B: Backend>() {
+    let pool = B::pool(2);
+    let gate = Gate::new();
+    let slow = pool.submit(pass, gate.key());
+    let (entered, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (enter, wait) = (Arc::clone(&entered), Arc::clone(&go));
+    slow.add_done_callback(move |_| {
+        enter.wait();
+        wait.wait();
+    });
+    gate.open();
+    entered.wait();
+    let others: Vec<_> = (0..50).map(|x| pool.submit(|x: u32| x, x)).collect();
+    assert!(others.iter().all(|future| future.wait_timeout(DEADLINE)), "it waits behind a callback");
+    go.wait();
+    slow.result().unwrap();
 }
 
 /// CB-04, CB-06, CB-16: later callbacks run, the outcome stays, the pool lives.
@@ -125,7 +153,7 @@ pub(crate) fn they_run_before_shutdown_returns<B: Backend>() {
     assert_eq!(*ran.lock().unwrap(), 2);
 }
 
-/// CB-13.
+/// CB-10, CB-13: and what it submits then has failed, which stays within the callback.
 pub(crate) fn a_shutdown_from_one_does_not_wait_for_itself<B: Backend>() {
     let pool: Arc<dyn Executor> = Arc::from(B::pool(1));
     let gate = Gate::new();
@@ -134,10 +162,12 @@ pub(crate) fn a_shutdown_from_one_does_not_wait_for_itself<B: Backend>() {
     let inside = Arc::clone(&pool);
     future.add_done_callback(move |_| {
         inside.shutdown(Shutdown::wait());
-        tell.send(()).unwrap();
+        tell.send(inside.submit(|x: u8| x, 1).result().unwrap_err().is_shutdown()).unwrap();
+        panic!("which changes nothing");
     });
     gate.open();
-    told.recv().unwrap();
+    assert!(told.recv_timeout(DEADLINE).unwrap());
+    future.result().unwrap();
     assert!(pool.submit(|x: u8| x, 1).result().unwrap_err().is_shutdown());
 }
 
