@@ -2,6 +2,7 @@
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
 use concurrent_futures::{BuildError, Executor, ProcessPoolExecutor, ThreadPoolExecutor};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -212,5 +213,22 @@ pub(crate) fn pass((open, log): Key) {
             return;
         }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Limits what this process may have, until it is dropped. For processes of a test's own.
+pub(crate) struct Limit(Resource, Rlimit);
+
+impl Limit {
+    pub(crate) fn set(resource: Resource, most: u64) -> Limit {
+        let before = getrlimit(resource);
+        setrlimit(resource, Rlimit { current: Some(most), ..before.clone() }).unwrap();
+        Limit(resource, before)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        setrlimit(self.0, self.1.clone()).unwrap();
     }
 }

@@ -2,7 +2,7 @@ use crate::support::{Backend, DEADLINE, Gate, pass};
 use concurrent_futures::{ALL_COMPLETED, Executor, Shutdown, as_completed, wait};
 use std::{
     sync::{
-        Arc, Barrier, Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -64,17 +64,16 @@ pub(crate) fn a_slow_one_holds_up_no_other_call<B: Backend>() {
     let pool = B::pool(2);
     let gate = Gate::new();
     let slow = pool.submit(pass, gate.key());
-    let (entered, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
-    let (enter, wait) = (Arc::clone(&entered), Arc::clone(&go));
+    let (entered, (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
     slow.add_done_callback(move |_| {
-        enter.wait();
-        wait.wait();
+        entered.0.send(()).unwrap();
+        wait.recv().unwrap_err();
     });
     gate.open();
-    entered.wait();
+    entered.1.recv_timeout(DEADLINE).unwrap();
     let others: Vec<_> = (0..50).map(|x| pool.submit(|x: u32| x, x)).collect();
     assert!(others.iter().all(|future| future.wait_timeout(DEADLINE)), "it waits behind a callback");
-    go.wait();
+    drop(go);
     slow.result().unwrap();
 }
 

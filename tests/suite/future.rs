@@ -345,7 +345,7 @@ pub(crate) fn it_can_be_awaited<B: Backend>() {
 }
 
 /// Refuses to be encoded when it is odd.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OnlyEven(pub(crate) u32);
 
 impl Serialize for OnlyEven {
