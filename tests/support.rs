@@ -222,13 +222,13 @@ pub(crate) struct Limit(Resource, Rlimit);
 impl Limit {
     pub(crate) fn set(resource: Resource, most: u64) -> Limit {
         let before = getrlimit(resource);
-        setrlimit(resource, Rlimit { current: Some(most), ..before.clone() }).unwrap();
+        setrlimit(resource, Rlimit { current: Some(most), ..before }).unwrap();
         Limit(resource, before)
     }
 }
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        setrlimit(self.0, self.1.clone()).unwrap();
+        setrlimit(self.0, self.1).unwrap();
     }
 }

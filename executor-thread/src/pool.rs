@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// What has not begun is to be cancelled.
     cancelling: AtomicBool,
+    /// Tasks that a worker cancelled because of that, and that no shutdown has told yet.
+    cancelled_in_motion: AtomicUsize,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
     broken: OnceCell<BrokenCause>,
@@ -127,6 +129,7 @@ impl ThreadPoolExecutor {
                 active: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 cancelling: AtomicBool::new(false),
+                cancelled_in_motion: AtomicUsize::new(0),
                 dismissed: AtomicBool::new(false),
                 broken: OnceCell::new(),
                 crew: Mutex::default(),
@@ -268,7 +271,8 @@ impl Shared {
                 drop(task.fail(self.refusal()));
             } else if self.cancelling.load(Ordering::SeqCst) {
                 self.task_is_over();
-                task.cancel();
+                // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
+                self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
             } else {
                 return Some(task);
             }
@@ -433,7 +437,8 @@ impl Shared {
             blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
         let (queued, busy) = self.load();
-        ShutdownReport { cancelled, unfinished: queued + busy }
+        let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
+        ShutdownReport { cancelled: cancelled + in_motion, unfinished: queued + busy }
     }
 
     fn wait_for_everybody(&self, deadline: Option<Instant>) {
