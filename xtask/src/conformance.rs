@@ -376,7 +376,9 @@ fn functions(text: &str) -> Vec<Function> {
             attributes.push_str(code);
         } else {
             if let Some(name) = function_name(code) {
-                let is_test = attributes.contains("#[test]") && !attributes.contains("#[ignore");
+                // `#[test]`, or a runtime's own, such as `#[smol::test]`.
+                let is_test = (attributes.contains("#[test]") || attributes.contains("::test"))
+                    && !attributes.contains("#[ignore");
                 let is_generic = code.contains("<B: Backend>");
                 let rows = ids(&above);
                 found.push(Function { name, is_test, is_generic, rows, line: number });
@@ -392,7 +394,8 @@ fn functions(text: &str) -> Vec<Function> {
 }
 
 fn function_name(code: &str) -> Option<String> {
-    let rest = code.strip_prefix("pub(crate) ").unwrap_or(code).strip_prefix("fn ")?;
+    let code = code.strip_prefix("pub(crate) ").unwrap_or(code);
+    let rest = code.strip_prefix("async ").unwrap_or(code).strip_prefix("fn ")?;
     rest.split(['(', '<']).next().map(str::to_owned)
 }
 
@@ -440,6 +443,10 @@ fn spawns() {
     let x = 1; // FUT-05
 }
 
+// FUT-04, in a runtime.
+#[smol::test]
+async fn awaits() {}
+
 fn no_test() {}
 ";
 
@@ -486,7 +493,7 @@ fn no_test() {}
             "FUT-01   both      suite/map.rs: in_order\n",
             "FUT-02   both      suite/map.rs: in_order\n",
             "FUT-03   processes suite/map.rs: in_chunks\n         threads   suite/map.rs: on_threads\n",
-            "FUT-04   threads   threads.rs: spawns\n         —         see `threads.rs: spawns`\n",
+            "FUT-04   threads   threads.rs: awaits\n         threads   threads.rs: spawns\n         —         see `threads.rs: spawns`\n",
             "FUT-05   —         unrepresentable\n",
             "FUT-06   both      ui/src/bin/no_callable.rs: no_callable\n",
             "all     6 rows:   5 tested,  1 with a reason,  0 missing\n",
@@ -500,7 +507,10 @@ fn no_test() {}
         let unnamed = [("tests/suite/map.rs", "FUT-02", "")];
         let found = errors(&table("", ""), &unnamed);
         assert_eq!(found, ["FUT-02 has no test on threads", "FUT-02 has no test on processes"]);
-        let ignored = [("tests/threads.rs", "#[test]", "#[test]\n#[ignore = \"slow\"]")];
+        let ignored = [
+            ("tests/threads.rs", "#[test]", "#[test]\n#[ignore = \"slow\"]"),
+            ("tests/threads.rs", "#[smol::test]", ""),
+        ];
         let found = errors(&table("", ""), &ignored);
         assert!(found.contains(&"FUT-04 has no test on threads".to_owned()), "{found:?}");
         assert!(
