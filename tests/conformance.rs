@@ -25,6 +25,8 @@ bind! { Threads in threads, Processes in processes: {
         a_users_result_is_a_value
         many_threads_submit_at_once
         with_one_worker_tasks_start_in_order
+        what_came_before_is_seen
+        submitting_waits_for_no_worker
         after_shutdown_the_future_has_failed
         callbacks_may_submit
         a_context_is_shared
@@ -35,6 +37,11 @@ bind! { Threads in threads, Processes in processes: {
     future:
         a_future_tells_where_its_call_is
         a_wait_can_end_before_the_call
+        every_ending_wakes_whoever_waits
+        readers_at_once_see_the_same
+        a_failure_without_content_is_one
+        errors_of_any_shape_arrive
+        what_nobody_wants_is_dropped
         looking_leaves_the_value
         futures_are_keys
         a_panic_is_told_and_contained
@@ -47,7 +54,8 @@ bind! { Threads in threads, Processes in processes: {
         what_runs_or_is_done_is_not_cancelled
         cancelling_ends_waits_at_once
         all_but_the_running_one_can_be_cancelled
-        siblings_are_not_affected;
+        siblings_are_not_affected
+        a_call_is_made_once_or_cancelled;
     awaiting:
         every_ending_is_awaited
         a_future_is_its_own_awaitable
@@ -72,6 +80,7 @@ bind! { Threads in threads, Processes in processes: {
         they_run_in_order_with_a_done_future
         a_late_one_runs_at_once
         a_panic_in_one_is_contained
+        a_slow_one_holds_up_no_other_call
         one_may_add_another
         they_see_the_value_before_it_is_taken
         they_run_before_shutdown_returns
@@ -105,7 +114,13 @@ bind! { Threads in threads, Processes in processes: {
         a_started_map_can_become_unordered
         a_panicking_input_panics_here
         items_that_do_not_encode_fail_alone
-        a_map_on_a_closed_pool_fails;
+        a_map_on_a_closed_pool_fails
+        a_buffer_of_none_is_refused_first
+        a_buffer_bounds_every_input
+        a_shutdown_on_the_way_delivers_what_was_submitted
+        a_shutdown_may_follow_at_once
+        a_result_that_was_taken_is_not_kept
+        no_outcome_ends_a_map_early;
     shutdown:
         waiting_finishes_everything
         not_waiting_returns_at_once_and_the_rest_is_done
@@ -115,10 +130,17 @@ bind! { Threads in threads, Processes in processes: {
         dropping_waits
         dropping_in_a_panic_cancels
         submits_during_shutdown_are_run_or_refused
-        what_is_over_is_not_reported_unfinished;
+        what_is_over_is_not_reported_unfinished
+        a_program_that_ends_runs_what_was_submitted
+        a_program_that_does_not_wait_ends_at_once
+        a_pool_leaves_nothing_behind
+        an_interrupt_ends_a_program_that_waits;
     initializer:
         it_runs_once_in_each_worker
         a_failing_one_breaks_the_pool_with_its_cause;
+    nested:
+        every_backend_nests_in_every_other
+        an_error_keeps_its_words_through_all_levels;
     stopping:
         a_running_call_is_asked_to_stop
         a_token_can_be_handed_on
@@ -154,4 +176,8 @@ bind! { Threads in threads, Processes in processes: {
         higher_priorities_begin_first
         lower_priorities_grow_old
         levels_lose_nothing;
+    worker:
+        state_lives_as_long_as_its_worker
+        a_failing_finalizer_hurts_nobody
+        a_call_meets_a_leaving_worker;
 }}

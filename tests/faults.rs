@@ -1,12 +1,21 @@
 //! What a dying process may cost: its own task, and nothing else.
 
-use crate::support::{DEADLINE, Gate, Log, append, eventually, pass, tries};
+use crate::{
+    suite::future::OnlyEven,
+    support::{DEADLINE, Gate, Limit, Log, append, eventually, pass, tries},
+};
 use concurrent_futures::{
     ALL_COMPLETED, Context as SharedContext, Executor, Exit, ProcessPoolExecutor, Shutdown, TaskError, wait,
 };
+use rustix::process::Resource;
 use std::{
     env, fs, io,
     process::{self, Command, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
     time::Instant,
 };
 
@@ -42,7 +51,7 @@ fn signal_of(error: &TaskError) -> &str {
     }
 }
 
-/// PP-07, PP-09, PP-10, PP-11, PP-12, PP-29, RES-12, P6: {error, panic, exit, abort, SIGKILL, SIGTERM} × {a neighbour
+/// PP-07, PP-09, PP-10, PP-11, PP-12, PP-29, P6: {error, panic, exit, abort, SIGKILL, SIGTERM} × {a neighbour
 /// that runs, tasks that wait, the pool afterwards}.
 #[test]
 fn each_way_to_fail_costs_one_task() {
@@ -324,7 +333,7 @@ fn workers_do_not_outlive_their_parent() {
     assert!(killed.elapsed().as_secs_f64() < 1.0, "{:?}", killed.elapsed());
 }
 
-/// SHD-14, SHD-11, SHD-12: a worker that dies during the shutdown ends it, rather than holding it up.
+/// SHD-14: a worker that dies during the shutdown ends it, rather than holding it up.
 #[test]
 fn a_death_during_shutdown_ends_in_an_outcome() {
     for how in ["exit", "abort", "SIGKILL"] {
@@ -493,4 +502,140 @@ fn wakers_do_not_run_on_the_driver() {
     let name = told.recv_timeout(DEADLINE).unwrap();
     assert!(name.ends_with("-callbacks"), "{name}");
     assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+}
+
+/// CB-07: here, on the pool's callback thread, and on this one where it cancels.
+#[test]
+fn callbacks_run_on_a_thread_of_their_own() {
+    let (pool, gate) = (pool(1), Gate::new());
+    let call = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let cancelled = pool.submit(|()| (), ());
+    let (tell, told) = mpsc::channel();
+    for future in [&call, &cancelled] {
+        let tell = tell.clone();
+        future.add_done_callback(move |_| tell.send(thread::current()).unwrap());
+    }
+    assert!(cancelled.cancel());
+    assert_eq!(told.try_recv().unwrap().id(), thread::current().id());
+    gate.open();
+    let thread = told.recv_timeout(DEADLINE).unwrap();
+    assert!(thread.name().is_some_and(|name| name.ends_with("-callbacks")), "{thread:?}");
+}
+
+/// INI-05: an initializer is encoded before there is a pool.
+#[test]
+fn an_initializer_that_cannot_be_sent_is_refused() {
+    let build = |x| ProcessPoolExecutor::builder().max_workers(1).initializer(|_: OnlyEven| (), OnlyEven(x)).build();
+    assert_eq!(build(2).unwrap().submit(|x: u8| x, 1).result().unwrap(), 1);
+    for x in [1, 100] {
+        let refused = build(x).unwrap_err().to_string();
+        assert!(refused.contains("OnlyEven") || refused.contains("one hundred panics"), "{refused}");
+    }
+}
+
+/// WRK-06: what this process assigned is not there, nor are its threads.
+#[test]
+fn a_worker_is_a_fresh_start() {
+    static ASSIGNED: AtomicU32 = AtomicU32::new(7);
+    ASSIGNED.store(8, Ordering::SeqCst);
+    let look = |()| (ASSIGNED.load(Ordering::SeqCst), fs::read_dir("/proc/self/task").unwrap().count());
+    assert_eq!(pool(1).submit(look, ()).result().unwrap(), (7, 1));
+}
+
+/// WRK-10.
+#[test]
+fn workers_have_names() {
+    let named = ProcessPoolExecutor::builder().max_workers(2).process_name_prefix("resize").build().unwrap();
+    let gate = Gate::new();
+    let calls = [named.submit(pass, gate.key()), named.submit(pass, gate.key())];
+    gate.await_arrivals(2);
+    let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim().to_owned();
+    let mut names: Vec<_> = named.worker_pids().iter().map(name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["resize-0", "resize-1"]);
+    gate.open();
+    calls.into_iter().for_each(|call| call.result().unwrap());
+    let other = pool(1);
+    other.submit(|()| (), ()).result().unwrap();
+    assert!(name(&other.worker_pids()[0]).starts_with("executor-"));
+}
+
+/// WRK-03, WRK-19: seventy at the same time, whose descriptors are beyond those that `select` could watch. In a process
+/// of its own, which may have so many.
+#[test]
+fn a_large_pool_works() {
+    const WORKERS: usize = 70;
+    let program = |()| {
+        let _limit = Limit::set(Resource::Nofile, 4096);
+        let _taken: Vec<_> = (0..1100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        let pool = pool(WORKERS);
+        let gate = Gate::new();
+        let calls: Vec<_> = (0..WORKERS).map(|_| pool.submit(pass, gate.key())).collect();
+        gate.await_arrivals(WORKERS);
+        assert_eq!(pool.worker_pids().len(), WORKERS);
+        gate.open();
+        calls.into_iter().for_each(|call| call.result().unwrap());
+    };
+    pool(1).submit(program, ()).result().unwrap();
+}
+
+/// The descriptors of this process.
+fn descriptors() -> Vec<u64> {
+    let listed = fs::read_dir("/proc/self/fd").unwrap();
+    listed.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+}
+
+/// SUB-12: in a process of its own, which may have no descriptor more after the first worker.
+#[test]
+fn a_worker_that_cannot_start_holds_nothing_up() {
+    let program = |()| {
+        let pool = pool(2);
+        let gate = Gate::new();
+        let first = pool.submit(pass, gate.key());
+        gate.await_arrivals(1);
+        // Opens the gate without opening a file.
+        let (open, _) = gate.key();
+        let closed = format!("{open}.not");
+        fs::File::create(&closed).unwrap();
+        let limit = Limit::set(Resource::Nofile, descriptors().into_iter().max().unwrap() + 1);
+        let second = pool.submit(|x: u32| x, 5);
+        fs::rename(closed, open).unwrap();
+        first.result().unwrap();
+        assert_eq!(second.result().unwrap(), 5);
+        assert_eq!(pool.worker_pids().len(), 1);
+        drop(limit);
+    };
+    pool(1).submit(program, ()).result().unwrap();
+}
+
+/// SUB-12, WRK-17, WRK-18: wherever on its way a first worker cannot be started, the pool says so, and nothing is left.
+#[test]
+fn a_start_that_fails_halfway_leaves_nothing() {
+    let program = |()| {
+        pool(1).submit(|()| (), ()).result().unwrap(); // what is made once stays
+        let before = descriptors();
+        let (mut failed, mut worked) = (0, 0);
+        for more in 0..12 {
+            let pool = pool(1);
+            let limit = Limit::set(Resource::Nofile, descriptors().into_iter().max().unwrap() + more);
+            let call = pool.submit(|x: u32| x, 5);
+            match call.result() {
+                Ok(value) => worked += u32::from(value == 5),
+                Err(why) => {
+                    assert!(why.is_broken(), "{why}");
+                    assert!(pool.submit(|x: u32| x, 5).result().unwrap_err().is_broken());
+                    failed += 1;
+                }
+            }
+            drop(limit);
+            drop(pool);
+            assert_eq!(descriptors(), before, "with {more} more");
+            let children = fs::read_to_string(format!("/proc/self/task/{}/children", process::id())).unwrap();
+            assert_eq!(children.trim(), "", "with {more} more");
+        }
+        (failed, worked)
+    };
+    let (failed, worked) = pool(1).submit(program, ()).result().unwrap();
+    assert!(failed > 2 && worked > 2 && failed + worked == 12, "{failed} failed, {worked} worked");
 }

@@ -2,6 +2,8 @@
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
 use concurrent_futures::{BuildError, DropPolicy, Executor, ProcessPoolExecutor, ThreadPoolExecutor, WhenFull};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     env,
     fs::{self, File, OpenOptions},
@@ -17,7 +19,7 @@ use std::{
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A kind of executor to which the suite is bound.
-pub(crate) trait Backend {
+pub(crate) trait Backend: 'static {
     /// A pool of this kind.
     fn pool(workers: usize) -> Box<dyn Executor>;
 
@@ -197,6 +199,29 @@ pub(crate) fn append(log: &str, line: &str) {
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
+/// Notes in a log when one is made, also by decoding, and when one is dropped, and in which process.
+#[derive(Serialize)]
+pub(crate) struct Noted(String);
+
+impl Noted {
+    pub(crate) fn new(log: String) -> Noted {
+        append(&log, &format!("made in {}", process::id()));
+        Noted(log)
+    }
+}
+
+impl<'de> Deserialize<'de> for Noted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Noted::new)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        append(&self.0, &format!("dropped in {}", process::id()));
+    }
+}
+
 /// Keeps tasks from going on until the test opens it. Dropping opens it, so that a failed test ends.
 pub(crate) struct Gate {
     place: Place,
@@ -219,7 +244,12 @@ impl Gate {
 
     /// How many tasks have come to the gate.
     pub(crate) fn arrived(&self) -> usize {
-        self.log.lines().len()
+        self.lines().len()
+    }
+
+    /// A line for each of them, and what they added.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.lines()
     }
 
     #[track_caller]
@@ -246,5 +276,22 @@ pub(crate) fn pass((open, log): Key) {
             return;
         }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Limits what this process may have, until it is dropped. For processes of a test's own.
+pub(crate) struct Limit(Resource, Rlimit);
+
+impl Limit {
+    pub(crate) fn set(resource: Resource, most: u64) -> Limit {
+        let before = getrlimit(resource);
+        setrlimit(resource, Rlimit { current: Some(most), ..before }).unwrap();
+        Limit(resource, before)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        setrlimit(self.0, self.1).unwrap();
     }
 }

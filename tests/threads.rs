@@ -1,15 +1,18 @@
 //! What only threads can do.
 
-use crate::support::{DEADLINE, Gate, eventually, pass, tries};
+use crate::support::{DEADLINE, Gate, Limit, eventually, pass, tries};
 use concurrent_futures::{
-    ALL_COMPLETED, Executor, Future, Shutdown, TaskId, ThreadPoolExecutor, WaitError, as_completed, wait,
+    ALL_COMPLETED, Executor, Future, ProcessPoolExecutor, Shutdown, TaskId, ThreadPoolExecutor, WaitError,
+    as_completed, wait,
 };
+use rustix::process::Resource;
 use std::{
     collections::HashSet,
+    fs,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Barrier, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -91,6 +94,7 @@ fn waiting_inside_is_safe_to_any_depth() {
     eventually("the spare threads are gone", || pool.worker_count() == 1);
 }
 
+/// NEST-04 [threads].
 #[test]
 fn all_kinds_of_waits_inside_are_safe() {
     let pool = pool(1);
@@ -358,7 +362,7 @@ fn join_runs_both_halves_and_passes_panics_on() {
     assert!(right.unwrap_err().downcast_ref::<String>().unwrap().contains("right"));
 }
 
-/// CAN-10: a thread cannot be killed, and says so.
+/// A thread cannot be killed, and says so.
 #[test]
 fn kill_cancels_what_is_pending_and_refuses_what_runs() {
     let pool = pool(1);
@@ -614,4 +618,102 @@ fn blocking_on_a_future_inside_cannot_exhaust_a_pool() {
         futures::executor::block_on(futures::future::join_all(calls)).into_iter().map(Result::unwrap).sum::<u32>()
     });
     assert_eq!(many.result().unwrap(), 190);
+}
+
+/// CB-07: on the thread that cancels, and otherwise on the one that made the call.
+#[test]
+fn callbacks_run_on_the_worker() {
+    let pool = pool(2);
+    let gate = Gate::new();
+    let key = gate.key();
+    let call = pool.spawn(move || {
+        pass(key);
+        thread::current().id()
+    });
+    gate.await_arrivals(1);
+    let (tell, told) = mpsc::channel();
+    call.add_done_callback(move |_| tell.send(thread::current().id()).unwrap());
+    gate.open();
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), call.result().unwrap());
+    pool.shutdown(Shutdown::wait());
+    let refused = pool.spawn(|| ());
+    let (tell, told) = mpsc::channel();
+    refused.add_done_callback(move |_| tell.send(thread::current().id()).unwrap());
+    assert_eq!(told.try_recv().unwrap(), thread::current().id());
+}
+
+/// CB-13: neither does one in a call.
+#[test]
+fn a_shutdown_in_a_call_does_not_wait_for_itself() {
+    let pool = pool(2);
+    let inner = Arc::clone(&pool);
+    let call = pool.spawn(move || inner.shutdown(Shutdown::wait()).is_complete());
+    assert!(call.wait_timeout(DEADLINE));
+    assert!(!call.result().unwrap(), "the call itself was not over");
+    assert!(pool.spawn(|| ()).result().unwrap_err().is_shutdown());
+}
+
+/// SUB-05: without any order of its own, memory is as it was left.
+#[test]
+fn memory_is_seen_across_a_call() {
+    let pool = pool(2);
+    let cells: Arc<[AtomicU32; 16]> = Arc::default();
+    for round in 1..200 {
+        // ORDERING: Relaxed on purpose: `submit` and `result` are what orders.
+        cells.iter().for_each(|cell| cell.store(round, Ordering::Relaxed));
+        let seen = Arc::clone(&cells);
+        let call = pool.spawn(move || {
+            let stale = seen.iter().filter(|cell| cell.load(Ordering::Relaxed) != round).count();
+            seen.iter().for_each(|cell| cell.store(round + 1000, Ordering::Relaxed));
+            stale
+        });
+        assert_eq!(call.result().unwrap(), 0);
+        assert!(cells.iter().all(|cell| cell.load(Ordering::Relaxed) == round + 1000));
+    }
+}
+
+/// WRK-03, WRK-19: two hundred at the same time.
+#[test]
+fn a_large_pool_works() {
+    const WORKERS: usize = 200;
+    let pool = pool(WORKERS);
+    let all = Arc::new(Barrier::new(WORKERS));
+    let calls: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let all = Arc::clone(&all);
+            pool.spawn(move || all.wait())
+        })
+        .collect();
+    calls.iter().for_each(|call| assert!(call.wait_timeout(DEADLINE)));
+    assert_eq!(pool.worker_count(), WORKERS);
+}
+
+/// SUB-12, WRK-17, WRK-18: in a process of its own, whose address space ends where a second stack would begin.
+#[test]
+fn a_thread_that_cannot_start_holds_nothing_up() {
+    let program = |()| {
+        const STACK: usize = 256 << 20;
+        let build = || ThreadPoolExecutor::builder().max_workers(2).stack_size_bytes(STACK).build().unwrap();
+        let (pool, none) = (build(), build());
+        let gate = Gate::new();
+        let first = pool.submit(pass, gate.key());
+        gate.await_arrivals(1);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+        let limit = Limit::set(Resource::As, size * 1024 + STACK as u64 / 4);
+        let second = pool.submit(|x: u32| x, 5);
+        assert!(pool.worker_count() == 1 && !second.done(), "it waits for the thread that there is");
+        let refused = none.submit(|x: u32| x, 6);
+        assert!(refused.done() && none.worker_count() == 0);
+        let why = refused.result().unwrap_err();
+        assert!(why.is_broken() && why.to_string().contains("no worker could be started"), "{why}");
+        assert!(none.submit(|x: u32| x, 6).result().unwrap_err().is_broken());
+        assert!(none.shutdown(Shutdown::wait()).is_complete());
+        gate.open();
+        first.result().unwrap();
+        assert_eq!(second.result().unwrap(), 5);
+        drop(limit);
+    };
+    ProcessPoolExecutor::new(1).unwrap().submit(program, ()).result().unwrap();
 }

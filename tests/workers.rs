@@ -1,11 +1,10 @@
-//! How long workers live, what they do first and last, and what they leave to those that come after them.
+//! How long worker threads and processes live, and what ends them.
 
-use crate::support::{Backend, Choices, DEADLINE, Gate, Log, Processes, Threads, append, eventually, pass, runs};
+use crate::support::{DEADLINE, Gate, Log, append, eventually, pass, runs};
 use concurrent_futures::{
     BuildError, Executor, ProcessPoolExecutor, RetryPolicy, Shutdown, ShutdownReport, TaskOptions, ThreadPoolExecutor,
 };
 use std::{
-    cell::RefCell,
     collections::{HashMap, HashSet},
     env, fs,
     path::Path,
@@ -20,70 +19,6 @@ fn pid((): ()) -> u32 {
 
 fn recycled(workers: usize, calls: u64) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).max_tasks_per_child(calls).build().unwrap()
-}
-
-/// INI-01, INI-09, INI-10: what one call leaves in its worker, the next one on that worker finds; and every worker says
-/// goodbye, once, before a shutdown that waits returns.
-fn state_lives_as_long_as_its_worker<B: Backend>() {
-    thread_local! {
-        static STATE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    }
-    let log = Log::new();
-    let choices = Choices {
-        initializer: Some((|log| STATE.with_borrow_mut(|state| state.push(log)), log.path())),
-        finalizer: Some((|log| append(&log, &format!("{} calls", STATE.with_borrow(Vec::len) - 1)), log.path())),
-        ..Choices::default()
-    };
-    let pool = B::pool_of(1, choices);
-    let remember = |word: String| {
-        STATE.with_borrow_mut(|state| {
-            state.push(word);
-            state.len()
-        })
-    };
-    let lengths: Vec<_> =
-        ["one", "two", "three"].map(|word| pool.submit(remember, word.into()).result().unwrap()).to_vec();
-    assert_eq!(lengths, [2, 3, 4], "the initializer's, and one for each call");
-    assert!(log.lines().is_empty());
-    assert!(pool.shutdown(Shutdown::wait()).is_complete());
-    assert_eq!(log.lines(), ["3 calls"]);
-}
-
-#[test]
-fn state_lives_as_long_as_its_worker_on_threads() {
-    state_lives_as_long_as_its_worker::<Threads>();
-}
-
-#[test]
-fn state_lives_as_long_as_its_worker_on_processes() {
-    state_lives_as_long_as_its_worker::<Processes>();
-}
-
-/// INI-09: one that panics costs nothing but its own end.
-fn a_failing_finalizer_hurts_nobody<B: Backend>() {
-    let log = Log::new();
-    let fails = |log: String| {
-        append(&log, "goodbye");
-        panic!("on purpose");
-    };
-    let pool = B::pool_of(2, Choices { finalizer: Some((fails, log.path())), ..Choices::default() });
-    let gate = Gate::new();
-    let futures: Vec<_> = (0..2).map(|_| pool.submit(pass, gate.key())).collect();
-    gate.await_arrivals(2);
-    gate.open();
-    futures.into_iter().for_each(|future| future.result().unwrap());
-    assert!(pool.shutdown(Shutdown::wait()).is_complete());
-    assert_eq!(log.lines().len(), 2);
-}
-
-#[test]
-fn a_failing_finalizer_hurts_nobody_on_threads() {
-    a_failing_finalizer_hurts_nobody::<Threads>();
-}
-
-#[test]
-fn a_failing_finalizer_hurts_nobody_on_processes() {
-    a_failing_finalizer_hurts_nobody::<Processes>();
 }
 
 /// WRK-11 [threads]: workers without work leave, and others come when there is some.
@@ -112,28 +47,6 @@ fn idle_processes_leave_and_come_back() {
         eventually("all have left", || pool.worker_pids().is_empty());
     }
     assert!(pool.shutdown(Shutdown::wait()).is_complete());
-}
-
-/// WRK-11: a call that comes as the last worker leaves is made all the same.
-fn a_call_meets_a_leaving_worker<B: Backend>() {
-    let pool = B::pool_of(1, Choices { idle_timeout: Some(Duration::from_micros(200)), ..Choices::default() });
-    for x in crate::support::tries(300) {
-        assert_eq!(pool.submit(|x: u32| x, x).result().unwrap(), x);
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_micros(u64::from(x % 40) * 20) {
-            thread::yield_now();
-        }
-    }
-}
-
-#[test]
-fn a_call_meets_a_leaving_thread() {
-    a_call_meets_a_leaving_worker::<Threads>();
-}
-
-#[test]
-fn a_call_meets_a_leaving_process() {
-    a_call_meets_a_leaving_worker::<Processes>();
 }
 
 /// WRK-12, WRK-13, WRK-14, POOL-27: exactly so many calls in each process, and never more workers than there may be.
@@ -326,7 +239,7 @@ fn workers_are_ended_by_force() {
     }
 }
 
-/// SHD-17: also when there is no worker yet.
+/// The same when there is no worker yet.
 fn end_of_nothing(end: fn(&ProcessPoolExecutor) -> ShutdownReport) {
     let pool = ProcessPoolExecutor::new(2).unwrap();
     assert_eq!(end(&pool), ShutdownReport::new(0, 0, 0));

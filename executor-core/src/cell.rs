@@ -276,6 +276,8 @@ trait Readable<R>: Send + Sync {
     fn cancel(self: Arc<Self>) -> bool;
     fn kill(self: Arc<Self>) -> bool;
     fn run_here(self: Arc<Self>);
+    /// Whether the outcome that is there is an error. A value that cannot be decoded is not known to be one.
+    fn has_failed(&self) -> bool;
     fn is_published(&self) -> bool;
     fn is_here(&self) -> bool;
     fn wait(&self, deadline: Option<Instant>) -> bool;
@@ -315,6 +317,10 @@ impl<R> Reader<R> {
     pub(crate) fn run_in_place(&self) {
         // ORDERING: Relaxed; a worker that sees 0 merely blocks instead.
         crate::blocking::in_place(self.header().home.load(Ordering::Relaxed), || Arc::clone(&self.0).run_here());
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.has_failed()
     }
 
     pub(crate) fn is_published(&self) -> bool {
@@ -763,6 +769,15 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
 
     fn run_here(self: Arc<Self>) {
         Runnable::run(self, &mut || ());
+    }
+
+    fn has_failed(&self) -> bool {
+        let shared = self.shared.lock();
+        match self.slot(&shared) {
+            Slot::Ready(outcome) => outcome.is_err(),
+            Slot::Encoded(reply) => reply::failure_in(reply, |_| None).is_some(),
+            Slot::Empty | Slot::Decoding | Slot::Taken => false,
+        }
     }
 
     fn is_published(&self) -> bool {

@@ -277,6 +277,7 @@ impl<R> fmt::Debug for Future<R> {
             State::Dispatched => "dispatched",
             State::Running => "running",
             State::Cancelled => "cancelled",
+            State::Done if self.0.has_failed() => "failed",
             State::Done => "done",
         };
         write!(f, "Future<{}>({}, {state})", type_name::<R>(), self.id())

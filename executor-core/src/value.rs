@@ -17,6 +17,11 @@ use serde::{Serialize, de::DeserializeOwned};
 pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 
-/// What a [`Context`](crate::Context) must be: a [`Value`] that threads may share.
+/// What a [`Context`](crate::Context) must be, and what an initializer takes: a [`Value`] that threads may share.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a context or the argument of an initializer",
+    label = "not a value that every worker can have",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, and let it be `Send` and `Sync` and own what it holds"
+)]
 pub trait SharedValue: Value + Sync {}
 impl<T: Value + Sync> SharedValue for T {}

@@ -331,3 +331,35 @@ impl<F: AsFuture> std::fmt::Debug for Pending<F> {
         f.debug_struct("Pending").field("futures", &self.futures.len()).field("total", &self.total).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Task;
+    use std::sync::Weak;
+
+    /// WAIT-12, ASC-08, ASC-09: whatever ends a wait, its futures forget it.
+    #[test]
+    fn a_wait_leaves_nothing_behind() {
+        let (tasks, futures): (Vec<_>, Vec<_>) = (0..3).map(|x| Task::local(move || x)).unzip();
+        for gives_up in [true, false] {
+            let mut pending = Pending::of(&futures);
+            let watched = Arc::downgrade(&pending.arrivals);
+            if gives_up {
+                assert!(pending.next(Some(Instant::now())).is_none());
+                assert_eq!(pending.into_rest().len(), 3);
+            } else {
+                drop(pending);
+            }
+            assert_eq!(Weak::strong_count(&watched), 0, "after {}", if gives_up { "a limit" } else { "a drop" });
+        }
+        let mut each = as_completed(&futures);
+        let watched = Arc::downgrade(&each.pending.arrivals);
+        for task in tasks {
+            task.run(|| ());
+            assert!(each.next().is_some_and(Future::done));
+        }
+        assert_eq!((each.pending.futures.len(), each.pending.known.len()), (0, 0));
+        assert_eq!(Weak::strong_count(&watched), 1, "only the iterator");
+    }
+}

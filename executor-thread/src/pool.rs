@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     cancelling: AtomicBool,
     /// What runs is asked to stop.
     stopping: Arc<AtomicBool>,
+    /// Tasks that a worker cancelled because of that, and that no shutdown has told yet.
+    cancelled_in_motion: AtomicUsize,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
     broken: OnceCell<BrokenCause>,
@@ -146,6 +148,7 @@ impl ThreadPoolExecutor {
                 closed: AtomicBool::new(false),
                 cancelling: AtomicBool::new(false),
                 stopping: Arc::default(),
+                cancelled_in_motion: AtomicUsize::new(0),
                 dismissed: AtomicBool::new(false),
                 broken: OnceCell::new(),
                 crew: Mutex::default(),
@@ -411,7 +414,8 @@ impl Shared {
                 drop(task.fail(self.refusal()));
             } else if self.cancelling.load(Ordering::SeqCst) {
                 self.task_is_over();
-                task.cancel();
+                // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
+                self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
             } else {
                 return Some(task);
             }
@@ -620,7 +624,8 @@ impl Shared {
         if !inside && !how.is_no_wait() {
             blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
-        ShutdownReport::new(found, cancelled, self.unfinished())
+        let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
+        ShutdownReport::new(found, cancelled + in_motion, self.unfinished())
     }
 
     fn unfinished(&self) -> usize {

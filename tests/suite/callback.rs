@@ -48,6 +48,33 @@ pub(crate) fn a_late_one_runs_at_once<B: Backend>() {
         assert!(ran.load(Ordering::SeqCst), "on this thread, before it returned");
         future.add_done_callback(|_| panic!("contained"));
     }
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    let cancelled = pool.submit(|x: u8| x, 1);
+    assert!(cancelled.cancel());
+    let (tell, told) = mpsc::channel();
+    cancelled.add_done_callback(move |future| tell.send((thread::current().id(), future.cancelled())).unwrap());
+    assert_eq!(told.try_recv().unwrap(), (thread::current().id(), true));
+    gate.open();
+    blocker.result().unwrap();
+}
+
+/// CB-08: with the other worker, all goes on while one is at it.
+pub(crate) fn a_slow_one_holds_up_no_other_call<B: Backend>() {
+    let pool = B::pool(2);
+    let gate = Gate::new();
+    let slow = pool.submit(pass, gate.key());
+    let (entered, (go, wait)) = (mpsc::channel(), mpsc::channel::<()>());
+    slow.add_done_callback(move |_| {
+        entered.0.send(()).unwrap();
+        wait.recv().unwrap_err();
+    });
+    gate.open();
+    entered.1.recv_timeout(DEADLINE).unwrap();
+    let others: Vec<_> = (0..50).map(|x| pool.submit(|x: u32| x, x)).collect();
+    assert!(others.iter().all(|future| future.wait_timeout(DEADLINE)), "it waits behind a callback");
+    drop(go);
+    slow.result().unwrap();
 }
 
 /// CB-04, CB-06, CB-16: later callbacks run, the outcome stays, the pool lives.
@@ -125,7 +152,7 @@ pub(crate) fn they_run_before_shutdown_returns<B: Backend>() {
     assert_eq!(*ran.lock().unwrap(), 2);
 }
 
-/// CB-13.
+/// CB-10, CB-13: and what it submits then has failed, which stays within the callback.
 pub(crate) fn a_shutdown_from_one_does_not_wait_for_itself<B: Backend>() {
     let pool: Arc<dyn Executor> = Arc::from(B::pool(1));
     let gate = Gate::new();
@@ -134,10 +161,12 @@ pub(crate) fn a_shutdown_from_one_does_not_wait_for_itself<B: Backend>() {
     let inside = Arc::clone(&pool);
     future.add_done_callback(move |_| {
         inside.shutdown(Shutdown::wait());
-        tell.send(()).unwrap();
+        tell.send(inside.submit(|x: u8| x, 1).result().unwrap_err().is_shutdown()).unwrap();
+        panic!("which changes nothing");
     });
     gate.open();
-    told.recv().unwrap();
+    assert!(told.recv_timeout(DEADLINE).unwrap());
+    future.result().unwrap();
     assert!(pool.submit(|x: u8| x, 1).result().unwrap_err().is_shutdown());
 }
 

@@ -108,3 +108,34 @@ pub(crate) fn siblings_are_not_affected<B: Backend>() {
         }
     }
 }
+
+/// FUT-03, FUT-06, CAN-05: however the beginning and a cancellation fall together.
+pub(crate) fn a_call_is_made_once_or_cancelled<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(2);
+    let call = |(log, x): (String, u32)| append(&log, &x.to_string());
+    let mut made = Vec::new();
+    for round in 0..10 {
+        let futures: Vec<_> =
+            (0..20).map(|x| (20 * round + x, pool.submit(call, (log.path(), 20 * round + x)))).collect();
+        let cancel = || {
+            for (_, future) in &futures {
+                future.cancel();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(cancel);
+            scope.spawn(cancel);
+        });
+        for (x, future) in futures {
+            let cancelled = future.cancelled();
+            match future.result() {
+                Ok(()) => made.push((!cancelled).then_some(x)),
+                Err(error) => assert!(cancelled && error.is_cancelled(), "{error}"),
+            }
+        }
+    }
+    let mut noted: Vec<_> = log.lines().iter().map(|line| Some(line.parse().unwrap())).collect();
+    noted.sort_unstable();
+    assert_eq!(noted, made);
+}

@@ -1,10 +1,15 @@
-use crate::support::{Backend, Gate, Log, append, eventually, pass};
-use concurrent_futures::{Executor, WaitError};
+use crate::support::{Backend, Gate, Key, Log, Noted, append, eventually, pass};
+use concurrent_futures::{
+    ALL_COMPLETED, Executor, FIRST_EXCEPTION, Shutdown, TaskError, WaitError, as_completed, wait,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    num::NonZeroU8,
+    panic::panic_any,
     pin::pin,
-    sync::Arc,
+    ptr,
+    sync::{Arc, Barrier},
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
     time::Duration,
@@ -25,6 +30,16 @@ pub(crate) fn a_future_tells_where_its_call_is<B: Backend>() {
     waiting.wait();
     assert_eq!((waiting.done(), waiting.running(), waiting.cancelled()), (true, false, false));
     assert_eq!(format!("{waiting:?}"), format!("Future<u32>({}, done)", waiting.id()), "not the value");
+    let fails = pool.submit(|()| -> u32 { panic!("a secret") }, ());
+    fails.wait();
+    assert_eq!(format!("{fails:?}"), format!("Future<u32>({}, failed)", fails.id()), "nor the error");
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    let cancelled = pool.submit(|x: u32| x, 5);
+    assert!(cancelled.cancel());
+    assert_eq!(format!("{cancelled:?}"), format!("Future<u32>({}, cancelled)", cancelled.id()));
+    gate.open();
+    running.result().unwrap();
 }
 
 /// RES-02, RES-03, RES-05, RES-08.
@@ -44,6 +59,145 @@ pub(crate) fn a_wait_can_end_before_the_call<B: Backend>() {
     failed.wait();
     let error = failed.result_timeout(Duration::ZERO).unwrap_err();
     assert!(matches!(&error, WaitError::Task(error) if error.is_panic()), "{error}");
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    let pending = pool.submit(|()| (), ());
+    let WaitError::Timeout(pending) = pending.result_timeout(Duration::ZERO).unwrap_err() else { unreachable!() };
+    assert!(pending.cancel());
+    let error = pending.result_timeout(Duration::ZERO).unwrap_err();
+    assert!(matches!(&error, WaitError::Task(error) if error.is_cancelled()), "{error}");
+    gate.open();
+    running.result().unwrap();
+}
+
+/// RES-04, RES-07: six ways to wait, three endings. The last one comes of a shutdown, which cancels both futures.
+pub(crate) fn every_ending_wakes_whoever_waits<B: Backend>() {
+    let pool = B::pool(1);
+    for ending in ["value", "panic", "cancellation"] {
+        let gate = Gate::new();
+        let blocker = pool.submit(pass, gate.key());
+        gate.await_arrivals(1);
+        let [awaited, given] = [(); 2].map(|()| pool.submit(|fails: bool| assert!(!fails, "panic"), ending == "panic"));
+        let waits: [&(dyn Fn() + Sync); 5] = [
+            &|| awaited.wait(),
+            &|| assert!(awaited.wait_timeout(Duration::MAX)),
+            &|| assert_eq!(awaited.exception().is_none(), ending == "value"),
+            &|| assert_eq!(wait([&awaited], ALL_COMPLETED).done.len(), 1),
+            &|| assert_eq!(as_completed([&awaited]).count(), 1),
+        ];
+        let ready = Barrier::new(waits.len() + 2);
+        let outcome = thread::scope(|scope| {
+            for wait in waits {
+                let ready = &ready;
+                scope.spawn(move || {
+                    ready.wait();
+                    wait();
+                });
+            }
+            let result = scope.spawn(|| {
+                ready.wait();
+                given.result()
+            });
+            ready.wait();
+            thread::sleep(Duration::from_millis(1)); // so that they block, as a rule
+            if ending == "cancellation" {
+                pool.shutdown(Shutdown::no_wait().cancel_pending());
+            } else {
+                gate.open();
+            }
+            result.join().unwrap()
+        });
+        let told = match &outcome {
+            Ok(()) => "value",
+            Err(error) if error.is_cancelled() => "cancellation",
+            Err(error) => error.panic_message().unwrap(),
+        };
+        assert_eq!(told, ending);
+        gate.open();
+        blocker.result().unwrap();
+    }
+}
+
+/// FUT-10: several threads look while the call ends. Once it is there, the outcome stays, and is the same for all.
+pub(crate) fn readers_at_once_see_the_same<B: Backend>() {
+    let pool = B::pool(1);
+    let call = |(key, fails): (Key, bool)| {
+        pass(key);
+        assert!(!fails, "as asked");
+        "value".to_owned()
+    };
+    for fails in [false, true] {
+        let gate = Gate::new();
+        let future = pool.submit(call, (gate.key(), fails));
+        let read = || loop {
+            let done = future.done();
+            match future.peek() {
+                Some(Ok(value)) => return ptr::from_ref(value).addr(),
+                Some(Err(error)) => return ptr::from_ref(error).addr(),
+                None => assert!(!done, "done, and nothing there"),
+            }
+            thread::yield_now();
+        };
+        let places: HashSet<usize> = thread::scope(|scope| {
+            let readers: Vec<_> = (0..3).map(|_| scope.spawn(read)).collect();
+            gate.open();
+            readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+        });
+        assert_eq!(places, [read()].into());
+        assert_eq!(future.peek().unwrap().is_err(), fails);
+    }
+}
+
+/// FUT-09.
+pub(crate) fn a_failure_without_content_is_one<B: Backend>() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Nothing;
+    let pool = B::pool(1);
+    assert_eq!(pool.submit(|()| Err::<u8, Nothing>(Nothing), ()).result().unwrap(), Err(Nothing));
+    assert_eq!(pool.submit(|()| Err::<(), Vec<u8>>(Vec::new()), ()).result().unwrap(), Err(Vec::new()));
+    let panics: [fn(()); 2] = [|()| panic!(""), |()| panic_any(())];
+    for call in panics {
+        let failed = pool.submit(call, ());
+        assert!(failed.exception().is_some());
+        assert_eq!(wait([&failed], FIRST_EXCEPTION).done, [&failed]);
+        assert!(failed.result().unwrap_err().is_panic());
+    }
+}
+
+/// RES-15: data of any shape, a type that only its own function makes, and values that say nothing of themselves.
+pub(crate) fn errors_of_any_shape_arrive<B: Backend>() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Refusal {
+        Blocked,
+        Late { by: Duration, limit: Option<Duration> },
+        Because(Box<Refusal>, Vec<String>),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Finicky {
+        code: NonZeroU8,
+        words: String,
+    }
+    impl Finicky {
+        fn new(code: NonZeroU8, words: &str) -> Finicky {
+            Finicky { code, words: format!("{words} ({code})") }
+        }
+    }
+    let pool = B::pool(1);
+    let late = Refusal::Late { by: Duration::from_millis(3), limit: None };
+    let because = Refusal::Because(Box::new(late.clone()), vec!["no".into(), String::new()]);
+    for refusal in [Refusal::Blocked, late, because] {
+        let future = pool.submit(Err::<(), Refusal>, refusal.clone());
+        assert_eq!(future.result().unwrap(), Err(refusal));
+    }
+    let finicky = pool.submit(|code| Err::<(), _>(Finicky::new(code, "no")), NonZeroU8::MAX);
+    assert_eq!(finicky.result().unwrap().unwrap_err().words, "no (255)");
+    let travels = pool.submit(|()| std::process::id(), ()).result().unwrap() != std::process::id();
+    match pool.submit(|x: u32| Err::<(), _>(OnlyEven(x)), 1).result() {
+        Ok(value) => assert!(!travels && value == Err(OnlyEven(1))),
+        Err(error) => assert!(travels && error.is_codec() && error.to_string().contains("OnlyEven"), "{error}"),
+    }
+    let thrown = pool.submit(|()| -> () { panic_any(Refusal::Blocked) }, ());
+    assert!(thrown.result().unwrap_err().is_panic());
 }
 
 /// RES-01, RES-06, FUT-10.
@@ -73,7 +227,7 @@ pub(crate) fn futures_are_keys<B: Backend>() {
         .into_iter()
         .collect();
     let mut seen = 0;
-    for future in concurrent_futures::as_completed(names.keys()) {
+    for future in as_completed(names.keys()) {
         assert_eq!(*future.peek().unwrap().unwrap(), names[future].len());
         seen += 1;
     }
@@ -90,7 +244,13 @@ pub(crate) fn a_panic_is_told_and_contained<B: Backend>() {
     let before = pool.submit(|()| std::process::id(), ()).result().unwrap();
     let line = line!() + 1;
     let future = pool.submit(|x: u32| if x > 1 { panic!("boom {x}") } else { x }, 5);
+    let look = || future.exception().unwrap().to_string();
+    let looks: HashSet<String> = thread::scope(|scope| {
+        let readers: Vec<_> = (0..3).map(|_| scope.spawn(look)).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).chain([look(), look()]).collect()
+    });
     let error = future.result().unwrap_err();
+    assert_eq!(looks, [error.to_string()].into(), "it does not grow");
     assert!(error.is_panic() && !error.is_worker_lost());
     assert_eq!(error.panic_message(), Some("boom 5"));
     let location = error.panic_location().unwrap();
@@ -109,6 +269,39 @@ pub(crate) fn a_dropped_future_does_not_cancel<B: Backend>() {
         drop(pool.submit(|(log, x): (String, u8)| append(&log, &x.to_string()), (log.path(), x)));
     }
     eventually("three lines", || log.lines().len() == 3);
+}
+
+/// FUT-17: arguments with their call, or with its cancellation; results with who has them.
+pub(crate) fn what_nobody_wants_is_dropped<B: Backend>() {
+    let log = Log::new();
+    let left = || {
+        let lines = log.lines();
+        let count = |what: &str| lines.iter().filter(|line| line.starts_with(what)).count();
+        count("made") - count("dropped")
+    };
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let blocker = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let cancelled = pool.submit(|_: Noted| (), Noted::new(log.path()));
+    assert!(cancelled.cancel());
+    assert_eq!(left(), 0, "the call is never made");
+    gate.open();
+    blocker.result().unwrap();
+    for fails in [false, true] {
+        let call = |(_noted, fails): (Noted, bool)| assert!(!fails, "with an argument");
+        let future = pool.submit(call, (Noted::new(log.path()), fails));
+        assert_eq!(future.result().is_err(), fails);
+        assert_eq!(left(), 0, "the call is over");
+    }
+    let unread = pool.submit(Noted::new, log.path());
+    unread.wait();
+    drop(unread);
+    eventually("nobody can read it", || left() == 0);
+    let read = pool.submit(Noted::new, log.path()).result().unwrap();
+    eventually("only this one", || left() == 1);
+    drop(read);
+    assert_eq!(left(), 0);
 }
 
 /// AIO-01: in a runtime of one thread that sleeps between polls, so that only the waker can end the wait.
@@ -155,7 +348,7 @@ pub(crate) fn it_can_be_awaited<B: Backend>() {
 }
 
 /// Refuses to be encoded when it is odd.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OnlyEven(pub(crate) u32);
 
 impl Serialize for OnlyEven {
@@ -212,7 +405,7 @@ impl<'de> Deserialize<'de> for DecodesEven {
 pub(crate) fn values_that_do_not_decode_fail_alone<B: Backend>() {
     let pool = B::pool(1);
     let travels = pool.submit(|()| std::process::id(), ()).result().unwrap() != std::process::id();
-    let check = |x: u32, outcome: Result<u32, concurrent_futures::TaskError>| match outcome {
+    let check = |x: u32, outcome: Result<u32, TaskError>| match outcome {
         Ok(value) => assert!(value == x && (x == 2 || !travels)),
         Err(error) if x == 100 => assert_eq!(error.panic_message(), Some("one hundred panics")),
         Err(error) => assert!(travels && error.is_codec() && error.to_string().contains("DecodesEven"), "{error}"),

@@ -1,7 +1,7 @@
 use crate::support::{Backend, Gate, Log, append, pass};
 use concurrent_futures::Executor;
 
-/// INI-01, WRK-07, WRK-08: before the worker's first task, and once, however many tasks follow.
+/// INI-01, WRK-05, WRK-07, WRK-08: before the worker's first task, and once, however many tasks follow.
 pub(crate) fn it_runs_once_in_each_worker<B: Backend>() {
     let log = Log::new();
     let pool = B::pool_with_initializer(2, |log| append(&log, "initialized"), log.path());
@@ -21,7 +21,7 @@ pub(crate) fn it_runs_once_in_each_worker<B: Backend>() {
     assert_eq!(log.lines().len(), 2, "never more than there may be workers");
 }
 
-/// INI-02, INI-03, INI-06, SUB-07: it is not tried for ever.
+/// INI-02, INI-03, INI-06, RES-12, SUB-07: it is not tried for ever.
 pub(crate) fn a_failing_one_breaks_the_pool_with_its_cause<B: Backend>() {
     let log = Log::new();
     let fail = |log: String| {
@@ -31,8 +31,9 @@ pub(crate) fn a_failing_one_breaks_the_pool_with_its_cause<B: Backend>() {
     let pool = B::pool_with_initializer(2, fail, log.path());
     let futures: Vec<_> = (0..5).map(|x| pool.submit(|x: u32| x, x)).collect();
     for future in futures {
+        let id = future.id();
         let error = future.result().unwrap_err();
-        assert!(error.is_broken(), "{error}");
+        assert!(error.is_broken() && error.task() == id, "{error}");
         assert!(error.to_string().contains("initializer failed: panicked: no licence"), "{error}");
         assert!(std::error::Error::source(&error).is_some());
     }

@@ -1,8 +1,10 @@
 use super::future::OnlyEven;
-use crate::support::{Backend, Gate, Key, Log, append, pass};
+use crate::support::{Backend, Gate, Key, Log, Noted, append, pass};
 use concurrent_futures::{Executor, Shutdown};
 use std::{
+    iter::FusedIterator,
     panic::{self, AssertUnwindSafe},
+    process,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +17,7 @@ fn values(pool: &impl Executor, count: u64) -> Vec<u64> {
     pool.map(|x: u64| x * x, 0..count).collect::<Result<_, _>>().unwrap()
 }
 
-/// MAP-01, MAP-02, MAP-07.
+/// MAP-01, MAP-02, MAP-07, MAP-19.
 pub(crate) fn results_come_in_order<B: Backend>() {
     let pool = B::pool(3);
     assert_eq!(values(&pool, 3000), (0..3000).map(|x| x * x).collect::<Vec<_>>());
@@ -28,7 +30,7 @@ pub(crate) fn results_come_in_order<B: Backend>() {
     assert!(map.next().is_none() && map.next().is_none(), "it stays at its end");
 }
 
-/// MAP-04, MAP-05, POOL-14: at first the buffer, then one for each that is taken.
+/// MAP-04, MAP-05, MAP-10, POOL-14: at first the buffer, then one for each that is taken.
 pub(crate) fn endless_input_is_pulled_within_the_buffer<B: Backend>() {
     let pool = B::pool(2);
     let pulled = Arc::new(AtomicUsize::new(0));
@@ -94,7 +96,7 @@ pub(crate) fn a_chunk_loses_no_neighbour_of_a_failed_item<B: Backend>() {
     assert_eq!(log.lines().len(), 9, "every item was run");
 }
 
-/// MAP-15, MAP-16, MAP-17, RES-08.
+/// MAP-15, MAP-16, MAP-17, MAP-19, RES-08.
 pub(crate) fn the_limit_counts_from_the_call<B: Backend>() {
     let log = Log::new();
     let pool = B::pool(1);
@@ -117,6 +119,8 @@ pub(crate) fn the_limit_counts_from_the_call<B: Backend>() {
         assert!(began.elapsed() < Duration::from_millis(50), "another 50 ms were not granted");
         assert!(error.is_map_timeout() && !error.is_cancelled(), "{error}");
         assert!(map.next().is_none() && map.next().is_none());
+        fn stays_at_its_end(_: impl FusedIterator) {}
+        stays_at_its_end(map);
     }
     gate.open();
     pool.submit(|()| (), ()).result().unwrap();
@@ -217,4 +221,99 @@ pub(crate) fn a_started_map_can_become_unordered<B: Backend>() {
     let mut squares: Vec<_> = pool.map(|x: u32| x * x, 0..100).start().unordered().map(|x| x.unwrap()).collect();
     squares.sort_unstable();
     assert!(squares.into_iter().eq((0..100).map(|x| x * x)));
+}
+
+/// MAP-06.
+pub(crate) fn a_buffer_of_none_is_refused_first<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let pulled = AtomicUsize::new(0);
+    let inputs = [log.path(), log.path()].into_iter().inspect(|_| {
+        pulled.fetch_add(1, Ordering::SeqCst);
+    });
+    let call = |log: String| append(&log, "run");
+    let told = panic::catch_unwind(AssertUnwindSafe(|| drop(pool.map(call, inputs).buffer(0).start())));
+    assert!(told.is_err());
+    pool.submit(|()| (), ()).result().unwrap(); // behind whatever was submitted
+    assert_eq!((pulled.into_inner(), log.lines().len()), (0, 0));
+}
+
+/// MAP-08.
+pub(crate) fn a_buffer_bounds_every_input<B: Backend>() {
+    let pool = B::pool(2);
+    let pulled = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let input = |index: usize| {
+        let pulled = &pulled[index];
+        (0_usize..).inspect(move |_| {
+            pulled.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    let mut map = pool.map(|(a, b)| a + b, input(0).zip(input(1).map(|x| 10 * x))).chunk_size(1).buffer(4);
+    for x in 0..50 {
+        assert_eq!(map.next().unwrap().unwrap(), 11 * x);
+        assert!(pulled.iter().all(|pulled| pulled.load(Ordering::SeqCst) <= x + 1 + 4));
+    }
+    let (short, endless) = ([1, 2, 3].into_iter(), 0..);
+    assert_eq!(pool.map(|(a, b): (i32, i32)| a + b, short.zip(endless)).buffer(2).count(), 3);
+}
+
+/// MAP-09.
+pub(crate) fn a_shutdown_on_the_way_delivers_what_was_submitted<B: Backend>() {
+    let pool = B::pool(1);
+    let mut map = pool.map(|x: u32| x, 0..).chunk_size(1).buffer(5).start();
+    assert_eq!(map.next().unwrap().unwrap(), 0);
+    pool.shutdown(Shutdown::wait());
+    for x in 1..=5 {
+        assert_eq!(map.next().unwrap().unwrap(), x);
+    }
+    assert!(map.take(5).all(|outcome| outcome.unwrap_err().is_shutdown()));
+}
+
+/// MAP-24: and the report counts all that the shutdown cancelled.
+pub(crate) fn a_shutdown_may_follow_at_once<B: Backend>() {
+    let cancelling = [Shutdown::wait().cancel_pending(); 20];
+    for how in [Shutdown::wait(), Shutdown::no_wait()].into_iter().chain(cancelling) {
+        let pool = B::pool(2);
+        let map = pool.map(|x: u32| x, 0..200).chunk_size(1).buffer(200).start();
+        let report = pool.shutdown(how);
+        let (mut given, mut cancelled) = (0, 0);
+        for outcome in map {
+            match outcome {
+                Ok(value) => assert_eq!(value, given),
+                Err(error) => {
+                    assert!(error.is_cancelled(), "{error}");
+                    cancelled += 1;
+                }
+            }
+            given += 1;
+        }
+        assert_eq!((given, cancelled), (200, report.cancelled));
+    }
+}
+
+/// MAP-25: what was taken and dropped is gone before the next one is asked for.
+pub(crate) fn a_result_that_was_taken_is_not_kept<B: Backend>() {
+    let pool = B::pool(1);
+    let dropped_here = format!("dropped in {}", process::id());
+    for chunk in [1, 3] {
+        let log = Log::new();
+        let mut map = pool.map(Noted::new, (0..6).map(|_| log.path())).chunk_size(chunk);
+        for taken in 1..=6 {
+            drop(map.next().unwrap().unwrap());
+            assert_eq!(log.lines().iter().filter(|line| **line == dropped_here).count(), taken, "chunks of {chunk}");
+        }
+    }
+}
+
+/// RES-10: not nothing, not an error, and not a panic that calls itself the end.
+pub(crate) fn no_outcome_ends_a_map_early<B: Backend>() {
+    let pool = B::pool(1);
+    let call = |x: u32| match x {
+        1 => panic!("StopIteration"),
+        x => Some(x).filter(|x| x % 2 == 1),
+    };
+    for chunk in [1, 4] {
+        let outcomes: Vec<_> = pool.map(call, 0..4).chunk_size(chunk).map(|outcome| outcome.ok()).collect();
+        assert_eq!(outcomes, [Some(None), None, Some(None), Some(Some(3))]);
+    }
 }

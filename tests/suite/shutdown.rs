@@ -1,7 +1,9 @@
-use crate::support::{Backend, Gate, Log, append, eventually, pass};
-use concurrent_futures::{ALL_COMPLETED, Executor, Shutdown, as_completed, wait};
+use crate::support::{Backend, DEADLINE, Gate, Key, Log, Processes, append, eventually, pass};
+use concurrent_futures::{ALL_COMPLETED, Executor, Exit, Shutdown, as_completed, wait};
 use std::{
+    fs,
     panic::{self, AssertUnwindSafe},
+    process,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -121,7 +123,7 @@ pub(crate) fn dropping_in_a_panic_cancels<B: Backend>() {
     assert_eq!(gate.arrived(), 1);
 }
 
-/// DL-12, SHD-11, SHD-12: each submit in a race with a shutdown is either run or refused.
+/// DL-12: each submit in a race with a shutdown is either run or refused.
 pub(crate) fn submits_during_shutdown_are_run_or_refused<B: Backend>() {
     for round in 0..10 {
         let log = Log::new();
@@ -165,4 +167,92 @@ pub(crate) fn what_is_over_is_not_reported_unfinished<B: Backend>() {
         let report = pool.shutdown(Shutdown::no_wait());
         assert!(report.is_complete(), "{report:?}");
     }
+}
+
+/// Runs `program`, which is to exit, in a process of its own. Its exit code.
+fn run<A: concurrent_futures::Value>(program: fn(A), args: A) -> Exit {
+    let future = Processes::pool(1).submit(program, args);
+    future.result().unwrap_err().worker_lost().expect("it exited").exit.clone()
+}
+
+/// SHD-10: as at the end of `main`, where the scope ends, and then the process.
+pub(crate) fn a_program_that_ends_runs_what_was_submitted<B: Backend>() {
+    let log = Log::new();
+    let program = |log: String| {
+        {
+            let pool = B::pool(1);
+            for _ in 0..4 {
+                drop(pool.submit(|log: String| append(&log, "ran"), log.clone()));
+            }
+        }
+        process::exit(7);
+    };
+    assert_eq!(run(program, log.path()), Exit::Code(7));
+    assert_eq!(log.lines().len(), 4);
+}
+
+/// SHD-11, SHD-12: the call that runs would end only with the gate.
+pub(crate) fn a_program_that_does_not_wait_ends_at_once<B: Backend>() {
+    let gate = Gate::new();
+    let program = |key: Key| {
+        let pool = B::pool(1);
+        let calls = [pool.submit(pass, key.clone()), pool.submit(pass, key)];
+        eventually("the first call", || calls[0].running());
+        pool.shutdown(Shutdown::no_wait());
+        drop(pool);
+        process::exit(7);
+    };
+    assert_eq!(run(program, gate.key()), Exit::Code(7));
+    assert!(gate.arrived() <= 1, "the second call was not begun");
+}
+
+/// SHD-19, INI-07: no thread, no process, no descriptor, also when the workers' initializer fails. In a process of its
+/// own: other tests start and open what they like.
+pub(crate) fn a_pool_leaves_nothing_behind<B: Backend>() {
+    fn what_is_there() -> [usize; 3] {
+        let count = |path: &str| fs::read_dir(path).unwrap().count();
+        let tasks = fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+        // A thread may end meanwhile.
+        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let children = children.map(|children| children.split_whitespace().count()).sum();
+        [count("/proc/self/fd"), count("/proc/self/task"), children]
+    }
+    let program = |fails: bool| {
+        let use_a_pool = || {
+            let fail = |_| panic!("no");
+            let pool = if fails { B::pool_with_initializer(2, fail, String::new()) } else { B::pool(2) };
+            let futures: Vec<_> = (0..10).map(|x| pool.submit(|x: u32| assert!(x != 3), x)).collect();
+            assert_eq!(wait(&futures, ALL_COMPLETED).done.iter().all(|future| future.exception().is_some()), fails);
+            pool.shutdown(Shutdown::wait());
+        };
+        let before = what_is_there();
+        (0..4).for_each(|_| use_a_pool());
+        // The system takes a moment to forget a thread that has been waited for.
+        eventually("as much as before", || what_is_there() == before);
+    };
+    for fails in [false, true] {
+        let future = Processes::pool(1).submit(program, fails);
+        assert!(future.wait_timeout(DEADLINE));
+        future.result().unwrap();
+    }
+}
+
+/// RES-18: Ctrl-C is a signal, and a wait does not keep it from its work.
+pub(crate) fn an_interrupt_ends_a_program_that_waits<B: Backend>() {
+    let gate = Gate::new();
+    let program = |key: Key| {
+        let pool = B::pool(1);
+        let future = pool.submit(pass, key.clone());
+        eventually("the call", || future.running());
+        append(&key.1, &process::id().to_string());
+        future.result().unwrap();
+    };
+    let outer = Processes::pool(1);
+    let future = outer.submit(program, gate.key());
+    gate.await_arrivals(2);
+    let pid = gate.lines().into_iter().find(|line| line.parse::<u32>().is_ok()).expect("its number");
+    assert!(process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let error = future.result().unwrap_err();
+    let exit = &error.worker_lost().expect("it is ended").exit;
+    assert!(matches!(exit, Exit::Signal { name, .. } if name == "SIGINT"), "{error}");
 }

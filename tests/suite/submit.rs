@@ -1,7 +1,8 @@
-use crate::support::{Backend, Gate, Log, append, pass};
+use crate::support::{Backend, Gate, Log, Place, append, pass};
 use concurrent_futures::{BuildError, Context, Executor, Future, as_completed};
 use serde::{Deserialize, Serialize};
 use std::{
+    fs,
     sync::{Arc, Mutex, mpsc},
     thread,
 };
@@ -92,7 +93,7 @@ pub(crate) fn with_one_worker_tasks_start_in_order<B: Backend>() {
     assert_eq!(log.lines(), (0..100).map(|x| x.to_string()).collect::<Vec<_>>());
 }
 
-/// SUB-06, SUB-08, CB-10.
+/// SUB-06.
 pub(crate) fn after_shutdown_the_future_has_failed<B: Backend>() {
     let pool = B::pool(1);
     pool.submit(cube, 1).result().unwrap();
@@ -102,6 +103,37 @@ pub(crate) fn after_shutdown_the_future_has_failed<B: Backend>() {
     let error = future.result().unwrap_err();
     assert!(error.is_shutdown(), "{error}");
     assert!(error.to_string().contains("already shut down"), "{error}");
+}
+
+/// SUB-05: in files, which all processes see alike.
+pub(crate) fn what_came_before_is_seen<B: Backend>() {
+    let place = Place::new();
+    let pool = B::pool(2);
+    for round in 0..20 {
+        fs::write(place.path("before"), format!("{round}")).unwrap();
+        let call = |(before, after): (String, String)| {
+            fs::write(after, format!("{} was read", fs::read_to_string(before).unwrap())).unwrap();
+        };
+        pool.submit(call, (place.path("before"), place.path("after"))).wait();
+        assert_eq!(fs::read_to_string(place.path("after")).unwrap(), format!("{round} was read"));
+    }
+}
+
+/// SUB-01, SUB-10: more than any channel holds, and more wake-ups than a pipe.
+pub(crate) fn submitting_waits_for_no_worker<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let large: Vec<_> = (0..20).map(|_| pool.submit(|bytes: Vec<u8>| bytes.len(), vec![0; 1 << 20])).collect();
+    let small: Vec<_> = (0..3000).map(|x| pool.submit(|x: u32| x, x)).collect();
+    assert!(
+        running.running() && !large.iter().any(|future| future.done()) && !small.iter().any(|future| future.done())
+    );
+    gate.open();
+    running.result().unwrap();
+    assert!(large.into_iter().all(|future| future.result().unwrap() == 1 << 20));
+    assert!(small.into_iter().map(|future| future.result().unwrap()).eq(0..3000));
 }
 
 /// CB-09, SUB-13: three interleaved chains, each link submitted by the callback of the one before.
@@ -153,7 +185,7 @@ pub(crate) fn a_call_keeps_its_submit_site<B: Backend>() {
     assert_eq!(map.next().unwrap().unwrap_err().submitted_at().line(), line!() - 1);
 }
 
-/// WRK-02, WRK-04.
+/// WRK-02.
 pub(crate) fn bad_worker_counts_are_refused<B: Backend>() {
     for workers in [0, usize::MAX] {
         let error = B::refusal(workers).expect("a pool of that many");

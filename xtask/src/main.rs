@@ -1,5 +1,7 @@
 //! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
 
+mod conformance;
+
 use std::{
     env, fs,
     process::{Command, ExitCode, Stdio},
@@ -10,6 +12,7 @@ const USAGE: &str = "\
 usage: cargo xtask LANE
 
   ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
+  conformance    which test shows which row of tests/CONFORMANCE.md, and whether one is missing
   stress [N]     the whole test program N times (20), beside a load on every processor
   package        whether each crate could be published";
 
@@ -18,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["ci"] => ci(),
+        ["conformance"] => conformance::conformance(),
         ["stress"] => stress(20),
         ["stress", rounds] => match rounds.parse() {
             Ok(rounds) if rounds > 0 => stress(rounds),
@@ -49,6 +53,7 @@ fn ci() -> Outcome {
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     run("documentation", documentation)?;
+    conformance::conformance()?;
     run("tests", cargo(&["test", "--workspace"]))?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
     explicit_entry()?;
