@@ -28,6 +28,7 @@
 //!   [`cancel_on_drop`](Future::cancel_on_drop), [`add_done_callback`](Future::add_done_callback).
 //! - Many of them: [`Executor::map`], [`wait()`], [`as_completed`].
 //! - Whatever goes wrong is a [`TaskError`] of that one call.
+//! - Time limits, retries and priorities: [`Executor::with`]. A running call that can stop half-way: [`current_task`].
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 
