@@ -95,6 +95,28 @@ impl fmt::Debug for Extras {
 }
 
 impl Header {
+    pub(crate) fn set_home(&self, home: Home) {
+        // ORDERING: Relaxed; the queue through which the task then passes orders it.
+        self.home.store(home.number(), Ordering::Relaxed);
+    }
+
+    /// The first choice is the nearest to the call, and holds.
+    pub(crate) fn choose(&self, options: &Arc<TaskOptions>) {
+        let _ = self.extras.set(Box::new(Extras {
+            options: Arc::clone(options),
+            retries: OnceCell::new(),
+            attempts: AtomicU32::new(0),
+            tried: Mutex::default(),
+        }));
+    }
+
+    /// Where the task goes for another attempt.
+    pub(crate) fn set_retries(&self, retries: Weak<dyn Retries>) {
+        if let Some(extras) = self.extras.get() {
+            let _ = extras.retries.set(retries); // the same pool, at a later attempt
+        }
+    }
+
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.extras.get().map(|extras| &*extras.options)
     }
@@ -248,9 +270,6 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
 /// The backend's end.
 pub(crate) trait Runnable: Send + Sync {
     fn header(&self) -> &Header;
-    fn set_home(&self, home: Home);
-    fn choose(&self, options: &Arc<TaskOptions>);
-    fn set_retries(&self, retries: Weak<dyn Retries>);
     /// Takes the work out, which the task will then never do.
     fn reclaim(&self) -> Option<Box<dyn Any>>;
     /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
@@ -584,8 +603,7 @@ impl<W: Work> Cell<W> {
 
 impl<W: Work> Cell<W> {
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
-        let source = Arc::clone(self) as Arc<dyn StopSource>;
-        let _entered = current::enter(source, 0, Some(self.header.id));
+        let _entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
         catch(|| work.run())
     }
 
@@ -608,6 +626,10 @@ impl<W: Work> StopSource for Cell<W> {
         // ORDERING: Relaxed; see `cancel_if_not_begun`.
         self.header.stop.load(Ordering::Relaxed)
     }
+
+    fn task(&self) -> Option<TaskId> {
+        Some(self.header.id)
+    }
 }
 
 fn call_back<R>(callback: Callback<R>, future: &Future<R>) {
@@ -618,11 +640,6 @@ fn call_back<R>(callback: Callback<R>, future: &Future<R>) {
 impl<W: Work> Runnable for Cell<W> {
     fn header(&self) -> &Header {
         &self.header
-    }
-
-    fn set_home(&self, home: Home) {
-        // ORDERING: Relaxed; the queue through which the task then passes orders it.
-        self.header.home.store(home.number(), Ordering::Relaxed);
     }
 
     fn run(self: Arc<Self>, over: &mut dyn FnMut()) {
@@ -660,22 +677,6 @@ impl<W: Work> Runnable for Cell<W> {
         // Here, on the thread of the call: it is busy until its callbacks have run.
         self.announce(shared, over);
         drop_quietly(self); // the last handle drops the outcome, which is user code
-    }
-
-    fn choose(&self, options: &Arc<TaskOptions>) {
-        // The first choice is the nearest to the call, and holds.
-        let _ = self.header.extras.set(Box::new(Extras {
-            options: Arc::clone(options),
-            retries: OnceCell::new(),
-            attempts: AtomicU32::new(0),
-            tried: Mutex::default(),
-        }));
-    }
-
-    fn set_retries(&self, retries: Weak<dyn Retries>) {
-        if let Some(extras) = self.header.extras.get() {
-            let _ = extras.retries.set(retries); // the same pool, at a later attempt
-        }
     }
 
     fn reclaim(&self) -> Option<Box<dyn Any>> {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{
-    cell::RefCell,
+    cell::Cell,
     error, fmt,
     marker::PhantomData,
     sync::{
@@ -19,23 +19,34 @@ use crate::{blocking, error::TaskId};
 pub trait StopSource: Send + Sync {
     /// Whether the call with this ticket was asked to stop.
     fn is_stopped(&self, ticket: u64) -> bool;
+
+    /// Which task it is, where that is known.
+    fn task(&self) -> Option<TaskId> {
+        None
+    }
 }
 
+/// A call that is being made, and where it learns that it is to stop.
 #[derive(Clone)]
-struct Call {
+pub(crate) struct Call {
     source: Arc<dyn StopSource>,
     ticket: u64,
-    task: Option<TaskId>,
+}
+
+impl Call {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.source.is_stopped(self.ticket)
+    }
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Call>> = const { RefCell::new(None) };
+    static CURRENT: Cell<Option<Call>> = const { Cell::new(None) };
 }
 
-/// Makes the current thread one that makes a call, until the guard is dropped. `task` is its number, where it is known.
+/// Makes the current thread one that makes a call, until the guard is dropped.
 #[must_use = "the thread makes the call only while the guard lives"]
-pub fn enter(source: Arc<dyn StopSource>, ticket: u64, task: Option<TaskId>) -> Entered {
-    let previous = CURRENT.replace(Some(Call { source, ticket, task }));
+pub fn enter(source: Arc<dyn StopSource>, ticket: u64) -> Entered {
+    let previous = CURRENT.replace(Some(Call { source, ticket }));
     Entered { previous, not_send: PhantomData }
 }
 
@@ -57,16 +68,27 @@ impl Drop for Entered {
     }
 }
 
-/// The task whose call this thread makes now, where it is known.
-pub(crate) fn task() -> Option<TaskId> {
-    CURRENT.try_with(|call| call.borrow().as_ref().and_then(|call| call.task)).ok().flatten()
+/// What `look` sees of the call that this thread makes now. A thread that is being taken down makes none.
+fn look<T>(look: impl FnOnce(&Call) -> T) -> Option<T> {
+    CURRENT
+        .try_with(|current| {
+            let call = current.take()?;
+            let seen = look(&call);
+            current.set(Some(call));
+            Some(seen)
+        })
+        .ok()
+        .flatten()
 }
 
-/// Whether the call that this thread makes now was asked to stop.
-pub(crate) fn is_stopped() -> bool {
-    let stopped =
-        |call: &RefCell<Option<Call>>| call.borrow().as_ref().is_some_and(|call| call.source.is_stopped(call.ticket));
-    CURRENT.try_with(stopped).unwrap_or(false)
+/// The task whose call this thread makes now, where it is known.
+pub(crate) fn task() -> Option<TaskId> {
+    look(|call| call.source.task()).flatten()
+}
+
+/// The call that this thread makes now.
+pub(crate) fn call() -> Option<Call> {
+    look(Call::clone)
 }
 
 /// The call that this thread makes now.
@@ -97,8 +119,8 @@ pub(crate) fn is_stopped() -> bool {
 /// ```
 #[must_use]
 pub fn current_task() -> CurrentTask {
-    let call = CURRENT.try_with(|call| call.borrow().clone()).ok().flatten();
-    let task = call.as_ref().and_then(|call| call.task);
+    let call = call();
+    let task = call.as_ref().and_then(|call| call.source.task());
     CurrentTask { task, token: CancelToken { call, pool: blocking::pool_is_stopping() } }
 }
 
@@ -152,7 +174,7 @@ impl CancelToken {
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Relaxed; the answer may be late, and nothing is read on the strength of it.
         self.pool.as_ref().is_some_and(|stopping| stopping.load(Ordering::Relaxed))
-            || self.call.as_ref().is_some_and(|call| call.source.is_stopped(call.ticket))
+            || self.call.as_ref().is_some_and(Call::is_stopped)
     }
 
     /// For `?`.

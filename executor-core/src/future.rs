@@ -15,7 +15,7 @@ use crate::{
     cell::Reader,
     error::{Failure, TaskError, TaskId},
     state::State,
-    waits,
+    waits::{self, Awaited},
 };
 
 /// The result that a submitted call will have.
@@ -73,7 +73,10 @@ impl<R> Future<R> {
     /// [`TaskError`] for every ending but a value; and [`TaskError::is_deadlock`] where waiting would last for ever: the
     /// call itself then goes on, without this future.
     pub fn result(self) -> Result<R, TaskError> {
-        self.result_and_attempts().0
+        match self.wait_unless_stuck() {
+            Ok(()) => self.0.take(),
+            Err(stuck) => Err(self.stuck(stuck)),
+        }
     }
 
     /// As [`result`](Self::result), for at most `limit`. A limit of zero does not wait.
@@ -118,8 +121,8 @@ impl<R> Future<R> {
         if self.0.is_here() {
             return Ok(());
         }
-        let _waiting = waits::enter([self.id()])?;
-        self.wait_regardless();
+        let _waiting = waits::enter(|| Awaited::One(self.id()))?;
+        self.block();
         Ok(())
     }
 
@@ -128,10 +131,19 @@ impl<R> Future<R> {
         if self.0.is_here() {
             return;
         }
+        let _waiting = waits::enter_regardless(self.id());
+        self.block();
+    }
+
+    fn block(&self) {
         self.0.run_in_place();
         if !self.0.is_published() {
             blocking::while_blocked(|| self.0.wait(None));
         }
+    }
+
+    fn stuck(&self, stuck: Failure) -> TaskError {
+        TaskError::new(stuck, self.id(), self.submitted_at())
     }
 
     /// Waits for at most `limit`. Returns whether the outcome is there.
@@ -238,7 +250,7 @@ impl<R> Future<R> {
                 let attempts = self.0.header().attempts();
                 (self.0.take(), attempts)
             }
-            Err(stuck) => (Err(TaskError::new(stuck, self.id(), self.submitted_at())), 0),
+            Err(stuck) => (Err(self.stuck(stuck)), 0),
         }
     }
 

@@ -86,7 +86,7 @@ impl Task {
     }
 
     pub(crate) fn choose(&self, options: &Arc<TaskOptions>) {
-        self.0.get().choose(options);
+        self.0.get().header().choose(options);
     }
 
     /// Takes back what was to be done. `None`: it is of another type, or the task has begun or ended.
@@ -100,17 +100,15 @@ impl Task {
         self.0.get().header().options().map_or(Priority::Normal, TaskOptions::chosen_priority)
     }
 
-    /// Says where the task goes for another attempt, if one is chosen for it.
-    pub fn set_retries<P: Retries + 'static>(&self, pool: &Arc<P>) {
-        if self.0.get().header().options().is_some_and(|options| options.retry_policy().is_some()) {
+    /// Says to which pool in this process it belongs: workers of the pool `home` may run it in place when they wait for
+    /// it, and `pool` is where it goes for another attempt.
+    pub fn belong_to<P: Retries + 'static>(&self, home: Home, pool: &Arc<P>) {
+        let header = self.0.get().header();
+        header.set_home(home);
+        if header.options().is_some() {
             let pool: Weak<P> = Arc::downgrade(pool);
-            self.0.get().set_retries(pool);
+            header.set_retries(pool);
         }
-    }
-
-    /// Lets workers of the pool `home` run the task in place when they wait for it.
-    pub fn set_home(&self, home: Home) {
-        self.0.get().set_home(home);
     }
 
     /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its

@@ -15,7 +15,7 @@ use crate::{
     cancel_on_drop::CancelOnDrop,
     error::{TaskId, Timeout},
     future::Future,
-    waits,
+    waits::{self, Awaited},
 };
 
 /// A future that can be waited for together with others: owned, or borrowed.
@@ -273,8 +273,11 @@ impl<F: AsFuture> Pending<F> {
             return Some(future);
         }
         let waiting = match deadline {
-            Some(_) => Ok(None), // it ends anyway
-            None => waits::enter(self.futures.values().map(|future| future.as_future().id())),
+            None if self.futures.len() <= waits::MANY => {
+                let ids = || self.futures.values().map(|future| future.as_future().id()).collect();
+                waits::enter(|| Awaited::Any(ids()))
+            }
+            _ => Ok(None),
         };
         let _waiting = match waiting {
             Ok(waiting) => waiting,

@@ -3,9 +3,14 @@
 //! A task that is about to block without a limit is entered here with what it waits for, any one of which would let it
 //! go on. It would wait for ever if all of these are entered as well, and so on: then none of them can end. A
 //! task that is not entered runs, is queued, or is over, and all of that comes to an end by itself. Waits with a
-//! limit are not entered, for they end too; nor are threads that make no call.
+//! limit are not entered, for they end too; nor are threads that make no call; nor is a wait for any of very many, until
+//! few of them are left.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+    slice,
+};
 
 use crate::{
     current,
@@ -13,24 +18,71 @@ use crate::{
     sync::Mutex,
 };
 
-/// The tasks that wait, each with those of which any one would do.
-static WAITS: Mutex<Option<HashMap<TaskId, Vec<TaskId>>>> = Mutex::new(None);
+/// A wait for any of more tasks than this is not entered: each of its steps would look at all of them.
+pub(crate) const MANY: usize = 64;
+
+/// The tasks that wait.
+static WAITS: Mutex<Option<Waits>> = Mutex::new(None);
+
+type Waits = HashMap<TaskId, Awaited, BuildHasherDefault<NumberHasher>>;
+
+/// Those of which any one would let a task go on.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    One(TaskId),
+    Any(Vec<TaskId>),
+}
+
+impl Awaited {
+    fn tasks(&self) -> &[TaskId] {
+        match self {
+            Awaited::One(task) => slice::from_ref(task),
+            Awaited::Any(tasks) => tasks,
+        }
+    }
+}
+
+/// Tasks are numbered one after the other, so a number is as good as its hash, once its low bits are spread to where the
+/// table looks.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// Enters the task whose call this thread makes, if it makes one, until the guard is dropped.
 ///
 /// # Errors
 /// [`Failure::Deadlock`] when it would wait for ever.
-pub(crate) fn enter(awaited: impl IntoIterator<Item = TaskId>) -> Result<Option<Waiting>, Failure> {
+pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>, Failure> {
     let Some(waiter) = current::task() else { return Ok(None) };
-    let awaited: Vec<_> = awaited.into_iter().collect();
+    let awaited = awaited();
     let mut waits = WAITS.lock();
     let waits = waits.get_or_insert_default();
-    if let Some(cycle) = cycle(waits, waiter, &awaited) {
+    // Most often nothing that is awaited waits itself.
+    if awaited.tasks().iter().all(|task| *task == waiter || waits.contains_key(task))
+        && let Some(cycle) = cycle(waits, waiter, awaited.tasks())
+    {
         return Err(Failure::Deadlock { cycle });
     }
-    // A callback of a task that was run in place waits on behalf of the one that waits already.
-    let previous = waits.insert(waiter, awaited);
-    Ok(Some(Waiting { waiter, previous }))
+    Ok(Some(Waiting::new(waits, waiter, awaited)))
+}
+
+/// As [`enter`], for a wait that must go on whatever comes of it: others at least shall know.
+pub(crate) fn enter_regardless(awaited: TaskId) -> Option<Waiting> {
+    let waiter = current::task()?;
+    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited)))
 }
 
 /// From [`enter`].
@@ -38,7 +90,14 @@ pub(crate) fn enter(awaited: impl IntoIterator<Item = TaskId>) -> Result<Option<
 #[must_use = "the wait is known only while the guard lives"]
 pub(crate) struct Waiting {
     waiter: TaskId,
-    previous: Option<Vec<TaskId>>,
+    previous: Option<Awaited>,
+}
+
+impl Waiting {
+    fn new(waits: &mut Waits, waiter: TaskId, awaited: Awaited) -> Self {
+        // A callback of a task that was run in place waits on behalf of the one that waits already.
+        Waiting { waiter, previous: waits.insert(waiter, awaited) }
+    }
 }
 
 impl Drop for Waiting {
@@ -53,8 +112,8 @@ impl Drop for Waiting {
 }
 
 /// A way from `waiter` back to a task on that way, if no task that it depends on can go on.
-fn cycle(waits: &HashMap<TaskId, Vec<TaskId>>, waiter: TaskId, awaited: &[TaskId]) -> Option<Vec<TaskId>> {
-    let next = |task: TaskId| if task == waiter { Some(awaited) } else { waits.get(&task).map(Vec::as_slice) };
+fn cycle(waits: &Waits, waiter: TaskId, awaited: &[TaskId]) -> Option<Vec<TaskId>> {
+    let next = |task: TaskId| if task == waiter { Some(awaited) } else { waits.get(&task).map(Awaited::tasks) };
     let mut seen = HashSet::new();
     let mut reached = vec![waiter];
     while let Some(task) = reached.pop() {
@@ -96,7 +155,7 @@ mod tests {
             (&[(2, &[3]), (3, &[2])], 1, &[2], Some(&[2, 3, 2])), // others' cycle, which would have been refused
         ];
         for (waiting, waiter, awaited, expected) in table {
-            let waits = waiting.iter().map(|(task, targets)| (TaskId(*task), ids(targets))).collect();
+            let waits = waiting.iter().map(|(task, targets)| (TaskId(*task), Awaited::Any(ids(targets)))).collect();
             let found = cycle(&waits, TaskId(*waiter), &ids(awaited));
             assert_eq!(found, expected.map(ids), "{waiting:?} {waiter} → {awaited:?}");
         }

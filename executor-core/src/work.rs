@@ -130,7 +130,8 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
 
     fn run(self) -> Self::Output {
         let began = Instant::now();
-        let outcomes = self.items.into_iter().map(|item| unless_stopped(|| self.function.call(item))).collect();
+        let chunk = Chunk::here();
+        let outcomes = self.items.into_iter().map(|item| chunk.call(|| self.function.call(item))).collect();
         Batch { outcomes, elapsed: began.elapsed() }
     }
 
@@ -176,8 +177,9 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
             Err(failure) => return reply::failure(&failure, out),
         };
         let began = Instant::now();
+        let chunk = Chunk::here();
         let outcomes: Vec<_> =
-            items.into_iter().map(|item| item.and_then(|item| unless_stopped(|| function.call(item)))).collect();
+            items.into_iter().map(|item| item.and_then(|item| chunk.call(|| function.call(item)))).collect();
         let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let encode = |out: &mut Vec<u8>| {
             out.extend_from_slice(&nanos.to_le_bytes());
@@ -188,9 +190,18 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     }
 }
 
-/// Makes the call on one item of several, unless somebody has asked for the whole to stop.
-fn unless_stopped<R>(call: impl FnOnce() -> R) -> Result<R, Failure> {
-    if current::is_stopped() { Err(Failure::Cancelled) } else { catch(call) }
+/// The chunk that this thread runs.
+struct Chunk(Option<current::Call>);
+
+impl Chunk {
+    fn here() -> Self {
+        Chunk(current::call())
+    }
+
+    /// Makes the call on one item, unless somebody has asked for the whole to stop.
+    fn call<R>(&self, call: impl FnOnce() -> R) -> Result<R, Failure> {
+        if self.0.as_ref().is_some_and(current::Call::is_stopped) { Err(Failure::Cancelled) } else { catch(call) }
+    }
 }
 
 /// A value's copy, by way of its encoded form, which every value has.

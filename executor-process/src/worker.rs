@@ -188,7 +188,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
                 let call = incoming(&frame.body)?;
-                let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket, None);
+                let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
                 put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
             }
             Kind::AtExit => at_exit = Some(frame.body),

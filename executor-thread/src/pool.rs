@@ -323,7 +323,7 @@ impl Shared {
 
     /// Makes a call on the thread that submits it. Too deep on that thread's stack, it goes to the queue after all.
     fn run_here(self: &Arc<Self>, task: Task) {
-        task.set_retries(self);
+        task.belong_to(self.home, self);
         let made = blocking::nested(task, |task| task.run(|| self.leaves()));
         if let Err(task) = made {
             self.accept(task);
@@ -337,8 +337,7 @@ impl Shared {
             drop(task.fail(self.refusal()));
             return;
         }
-        task.set_home(self.home);
-        task.set_retries(self);
+        task.belong_to(self.home, self);
         self.enqueue(task);
         if self.is_closed() {
             self.sweep();
