@@ -21,7 +21,7 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     pub(crate) fn new(shared: &Shared) -> Self {
-        Announcer { home: shared.home, name: format!("{}-callbacks", shared.name_prefix), thread: None }
+        Announcer { home: shared.home, name: format!("{}-callbacks", shared.chosen.name_prefix), thread: None }
     }
 
     pub(crate) fn announce(&mut self, announcement: Option<Announcement>) {

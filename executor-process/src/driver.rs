@@ -184,7 +184,7 @@ impl Driver {
         match end(parcel) {
             Ended::Over(announcement) => self.announcer.announce(announcement),
             Ended::Again(parcel, pause) => {
-                self.shared.admission.force_enter();
+                self.shared.chosen.admission.force_enter();
                 let at = timer::after(pause);
                 self.pausing.insert((at, parcel.id().number()), parcel);
             }
@@ -218,7 +218,7 @@ impl Driver {
         }
         self.has_levels = has_levels;
         let outstanding = queued + self.calls();
-        let wanted = outstanding.min(self.shared.max_workers.get());
+        let wanted = outstanding.min(self.shared.chosen.max_workers.get());
         while self.lanes.iter().filter(|lane| lane.counts()).count() < wanted && !self.is_broken() {
             if let Err(error) = self.start_worker() {
                 // With other workers the pool goes on, slower; without any it cannot.
@@ -241,7 +241,7 @@ impl Driver {
 
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
         if self.lanes[lane].send_call(parcel) {
-            let max_tasks = self.shared.recycling.max_tasks;
+            let max_tasks = self.shared.chosen.recycling.max_tasks;
             self.lanes[lane].retired |= max_tasks.is_some_and(|most| self.lanes[lane].given >= most.get());
             self.on(lane, Event::Dispatch);
         } else {
@@ -261,7 +261,7 @@ impl Driver {
     /// Lets idle workers take over calls that wait behind others.
     fn rebalance(&mut self) {
         while let Some(idle) = (0..self.lanes.len()).find(|lane| self.lanes[*lane].is_idle()) {
-            let most = self.shared.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get);
+            let most = self.shared.chosen.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get);
             let room = usize::try_from(most - self.lanes[idle].given).unwrap_or(usize::MAX);
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live());
             let Some(longest) = longest.filter(|lane| lane.live() > 1) else { return };
@@ -491,7 +491,7 @@ impl Driver {
     /// A worker has proved who it is.
     fn greeted(&mut self, lane: usize) {
         self.lanes[lane].greeted = true;
-        match &self.shared.initializer {
+        match &self.shared.chosen.initializer {
             None => self.ready(lane),
             Some(initializer) => {
                 // It may take its time.
@@ -504,7 +504,7 @@ impl Driver {
     }
 
     fn ready(&mut self, lane: usize) {
-        if let Some(finalizer) = &self.shared.finalizer {
+        if let Some(finalizer) = &self.shared.chosen.finalizer {
             self.lanes[lane].outbox.put_at_exit(finalizer);
         }
         self.on(lane, Event::Ready);
@@ -513,7 +513,7 @@ impl Driver {
 
     /// A worker has nothing more to do: it may be time for it to leave.
     fn idle(&mut self, lane: usize) {
-        let recycling = self.shared.recycling;
+        let recycling = self.shared.chosen.recycling;
         let this = &mut self.lanes[lane];
         if this.state != State::Idle {
             return;
@@ -631,8 +631,8 @@ impl Driver {
     fn start_worker(&mut self) -> io::Result<()> {
         let worker = self.next_worker;
         let (claims, memory) = Claims::create()?;
-        let name = format!("{}-{worker}", self.shared.name_prefix);
-        let started = os::start_worker(&name, self.shared.inner_threads)?;
+        let name = format!("{}-{worker}", self.shared.chosen.name_prefix);
+        let started = os::start_worker(&name, self.shared.chosen.inner_threads)?;
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);

@@ -67,7 +67,7 @@ impl Echo {
                 }
             }
         };
-        let name = format!("{}-stderr", self.shared.name_prefix);
+        let name = format!("{}-stderr", self.shared.chosen.name_prefix);
         thread::Builder::new().name(name).spawn(run).ok().map(|_| Printer { sender, done })
     }
 }

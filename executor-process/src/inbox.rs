@@ -22,6 +22,15 @@ use std::{
 use crate::claims::{Claim, Claims};
 
 pub(crate) struct Shared {
+    pub(crate) chosen: Choices,
+    pub(crate) home: Home,
+    pub(crate) wake: OwnedFd,
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+}
+
+/// What was chosen as the pool was built.
+pub(crate) struct Choices {
     pub(crate) max_workers: NonZeroUsize,
     pub(crate) name_prefix: String,
     pub(crate) drop_policy: DropPolicy,
@@ -30,12 +39,8 @@ pub(crate) struct Shared {
     pub(crate) finalizer: Option<Parcel>,
     pub(crate) recycling: Recycling,
     pub(crate) inner_threads: Option<NonZeroUsize>,
-    /// Tasks that were accepted and are not known to have an outcome.
+    /// Counts the tasks that were accepted and are not known to have an outcome.
     pub(crate) admission: Admission,
-    pub(crate) home: Home,
-    pub(crate) wake: OwnedFd,
-    inbox: Mutex<Inbox>,
-    changed: Condvar,
 }
 
 /// When a worker is replaced by a fresh one, or is needed no more.
@@ -89,39 +94,10 @@ pub(crate) enum Stop {
     Kill,
 }
 
-/// What a pool is made of, besides what it is made to do.
-pub(crate) struct Choices {
-    pub(crate) max_workers: NonZeroUsize,
-    pub(crate) name_prefix: String,
-    pub(crate) drop_policy: DropPolicy,
-    pub(crate) initializer: Option<Parcel>,
-    pub(crate) finalizer: Option<Parcel>,
-    pub(crate) recycling: Recycling,
-    pub(crate) inner_threads: Option<NonZeroUsize>,
-    pub(crate) admission: Admission,
-}
-
 impl Shared {
-    pub(crate) fn new(choices: Choices) -> io::Result<Self> {
-        let Choices {
-            max_workers,
-            name_prefix,
-            drop_policy,
-            initializer,
-            finalizer,
-            recycling,
-            inner_threads,
-            admission,
-        } = choices;
+    pub(crate) fn new(chosen: Choices) -> io::Result<Self> {
         Ok(Shared {
-            max_workers,
-            name_prefix,
-            drop_policy,
-            initializer,
-            finalizer,
-            recycling,
-            inner_threads,
-            admission,
+            chosen,
             home: Home::new(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             inbox: Mutex::default(),
@@ -198,11 +174,11 @@ impl Shared {
 
     /// To be called before a task's outcome can be seen, so that who has seen all finds none unfinished.
     pub(crate) fn task_ends(&self) {
-        self.admission.leave();
+        self.chosen.admission.leave();
     }
 
     pub(crate) fn unfinished(&self) -> usize {
-        self.admission.inside()
+        self.chosen.admission.inside()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -231,7 +207,7 @@ impl Shared {
             inbox.closed = true;
             change(inbox);
         });
-        self.admission.close();
+        self.chosen.admission.close();
     }
 
     /// Cancels, on this thread, what has not begun: in the queue, and in the workers' channels.

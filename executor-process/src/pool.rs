@@ -89,8 +89,9 @@ impl ProcessPoolExecutor {
             admission: Admission::new(capacity, when_full.unwrap_or_default(), max_workers),
         })?);
         let driven = Arc::clone(&shared);
-        let driver =
-            thread::Builder::new().name(format!("{}-driver", shared.name_prefix)).spawn(|| driver::run(driven))?;
+        let driver = thread::Builder::new()
+            .name(format!("{}-driver", shared.chosen.name_prefix))
+            .spawn(|| driver::run(driven))?;
         Ok(ProcessPoolExecutor { shared, driver: Mutex::new(Some(driver)), dismissed: AtomicBool::new(false) })
     }
 
@@ -166,7 +167,7 @@ impl Executor for ProcessPoolExecutor {
             drop(task.fail(refusal));
             return;
         }
-        let admission = &shared.admission;
+        let admission = &shared.chosen.admission;
         match admission.try_enter() {
             Ok(()) => self.accept(task),
             Err(full) => match admission.when_full() {
@@ -183,11 +184,11 @@ impl Executor for ProcessPoolExecutor {
 
     fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
         let shared = &self.shared;
-        let entered = shared.admission.try_enter().or_else(|full| match limit.is_zero() {
+        let entered = shared.chosen.admission.try_enter().or_else(|full| match limit.is_zero() {
             true => Err(full),
             false => {
                 let deadline = Instant::now().checked_add(limit);
-                blocking::while_blocked(|| shared.admission.enter(deadline, || shared.is_closed()))
+                blocking::while_blocked(|| shared.chosen.admission.enter(deadline, || shared.is_closed()))
             }
         });
         let refusal = shared.inbox().refusal();
@@ -207,7 +208,7 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn max_workers(&self) -> NonZeroUsize {
-        self.shared.max_workers
+        self.shared.chosen.max_workers
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {
@@ -221,7 +222,7 @@ impl Executor for ProcessPoolExecutor {
 impl Drop for ProcessPoolExecutor {
     fn drop(&mut self) {
         if !self.dismissed.load(Ordering::Relaxed) {
-            self.shut_down(self.shared.drop_policy.shutdown());
+            self.shut_down(self.shared.chosen.drop_policy.shutdown());
         }
     }
 }
@@ -243,7 +244,7 @@ impl fmt::Debug for ProcessPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inbox = self.shared.inbox();
         f.debug_struct("ProcessPoolExecutor")
-            .field("max_workers", &self.shared.max_workers)
+            .field("max_workers", &self.shared.chosen.max_workers)
             .field("workers", &inbox.pids)
             .field("unfinished", &self.shared.unfinished())
             .finish_non_exhaustive()
