@@ -172,6 +172,7 @@ bind! { Threads in threads, Processes in processes: {
         the_caller_runs_what_does_not_fit
         a_map_fits_into_any_capacity
         a_map_without_room_ends_at_its_limit
+        a_call_that_ends_makes_room
         many_callers_share_the_room
         higher_priorities_begin_first
         lower_priorities_grow_old

@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -33,6 +36,17 @@ pub struct Admission {
     inside: AtomicUsize,
     waiting: Mutex<usize>,
     room: Condvar,
+}
+
+/// A call's place among those that are inside. Dropping it makes room: a task does so as it ends, however it ends.
+#[derive(Debug)]
+#[must_use = "dropping it makes room for another call"]
+pub struct Permit(Arc<Admission>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// What a pool with a full queue says.
@@ -72,36 +86,37 @@ impl Admission {
     ///
     /// # Errors
     /// When there is none.
-    pub fn try_enter(&self) -> Result<(), Full> {
+    pub fn try_enter(self: &Arc<Self>) -> Result<Permit, Full> {
         // ORDERING: SeqCst, against `enter`: either that sees the room that `leave` made, or `leave` sees it wait.
         let entered = self
             .inside
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < self.limit).then_some(inside + 1));
-        entered.map(drop).map_err(|_| Full { capacity: self.capacity })
+        match entered {
+            Ok(_) => Ok(Permit(Arc::clone(self))),
+            Err(_) => Err(Full { capacity: self.capacity }),
+        }
     }
 
     /// Takes a call in, whether there is room or not.
-    pub fn force_enter(&self) {
+    pub fn force_enter(self: &Arc<Self>) -> Permit {
         self.inside.fetch_add(1, Ordering::SeqCst);
+        Permit(Arc::clone(self))
     }
 
     /// Takes a call in as soon as there is room, or the pool is closed: then it is to be refused by who refuses all others.
     ///
     /// # Errors
     /// When the deadline comes first.
-    pub fn enter(&self, deadline: Option<Instant>, is_closed: impl Fn() -> bool) -> Result<(), Full> {
-        if self.try_enter().is_ok() {
-            return Ok(());
+    pub fn enter(self: &Arc<Self>, deadline: Option<Instant>, is_closed: impl Fn() -> bool) -> Result<Permit, Full> {
+        if let Ok(permit) = self.try_enter() {
+            return Ok(permit);
         }
         let mut waiting = self.waiting.lock();
         *waiting += 1;
         let entered = loop {
             match self.try_enter() {
-                Ok(()) => break Ok(()),
-                Err(_) if is_closed() => {
-                    self.force_enter();
-                    break Ok(());
-                }
+                Ok(permit) => break Ok(permit),
+                Err(_) if is_closed() => break Ok(self.force_enter()),
                 Err(full) => match deadline {
                     None => self.room.wait(&mut waiting),
                     Some(deadline) => {
@@ -116,8 +131,7 @@ impl Admission {
         entered
     }
 
-    /// A call is over, or was refused.
-    pub fn leave(&self) {
+    fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
         if self.limit == usize::MAX {
             return; // nobody ever waits
@@ -142,20 +156,18 @@ mod tests {
     use super::*;
     use std::{sync::atomic::AtomicBool, thread, time::Duration};
 
-    fn admission(capacity: usize, workers: usize) -> Admission {
-        Admission::new(Some(capacity), WhenFull::Block, NonZeroUsize::new(workers).unwrap())
+    fn admission(capacity: usize, workers: usize) -> Arc<Admission> {
+        Arc::new(Admission::new(Some(capacity), WhenFull::Block, NonZeroUsize::new(workers).unwrap()))
     }
 
     #[test]
     fn as_many_come_in_as_run_and_may_wait() {
         let admission = admission(2, 1);
-        for _ in 0..3 {
-            assert_eq!(admission.try_enter(), Ok(()));
-        }
-        assert_eq!(admission.try_enter(), Err(Full { capacity: 2 }));
-        assert_eq!(admission.enter(Some(Instant::now()), || false), Err(Full { capacity: 2 }));
-        admission.leave();
-        assert_eq!(admission.try_enter(), Ok(()));
+        let mut inside: Vec<_> = (0..3).map(|_| admission.try_enter().unwrap()).collect();
+        assert_eq!(admission.try_enter().unwrap_err(), Full { capacity: 2 });
+        assert_eq!(admission.enter(Some(Instant::now()), || false).unwrap_err(), Full { capacity: 2 });
+        inside.pop();
+        assert!(admission.try_enter().is_ok());
     }
 
     #[test]
@@ -166,9 +178,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..500 {
-                        admission.enter(None, || false).unwrap();
+                        let _permit = admission.enter(None, || false).unwrap();
                         most.fetch_max(admission.inside(), Ordering::SeqCst);
-                        admission.leave();
                     }
                 });
             }
@@ -179,15 +190,15 @@ mod tests {
     #[test]
     fn closing_lets_everybody_in_to_be_refused() {
         let (admission, closed) = (admission(0, 1), AtomicBool::new(false));
-        admission.try_enter().unwrap();
+        let _permit = admission.try_enter().unwrap();
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| admission.enter(None, || closed.load(Ordering::SeqCst)));
+            let waiter = scope.spawn(|| admission.enter(None, || closed.load(Ordering::SeqCst)).is_ok());
             while *admission.waiting.lock() == 0 {
                 thread::sleep(Duration::from_millis(1));
             }
             closed.store(true, Ordering::SeqCst);
             admission.close();
-            assert_eq!(waiter.join().unwrap(), Ok(()));
+            assert!(waiter.join().unwrap());
         });
     }
 }

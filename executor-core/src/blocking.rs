@@ -105,6 +105,82 @@ fn worker() -> Option<Rc<dyn Worker>> {
     CURRENT.try_with(|worker| worker.borrow().clone()).ok().flatten()
 }
 
+thread_local! {
+    /// A future was polled by the call that this thread makes, and was not done: the thread may park, where nobody sees it.
+    static MAY_PARK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The thread may park until something is done elsewhere: its pool puts a spare to work.
+pub(crate) fn may_park() {
+    if !MAY_PARK.get()
+        && let Some(worker) = worker()
+    {
+        MAY_PARK.set(true);
+        worker.block();
+    }
+}
+
+/// The thread has not parked, or no longer does.
+pub(crate) fn is_back() {
+    if MAY_PARK.replace(false)
+        && let Some(worker) = worker()
+    {
+        worker.unblock();
+    }
+}
+
+/// A call begins, at whose end the thread is back from wherever the call has parked it.
+pub(crate) fn expect_back() -> ExpectBack {
+    ExpectBack { outer: MAY_PARK.replace(false) }
+}
+
+/// From [`expect_back`].
+pub(crate) struct ExpectBack {
+    outer: bool,
+}
+
+impl Drop for ExpectBack {
+    fn drop(&mut self) {
+        is_back();
+        MAY_PARK.set(self.outer);
+    }
+}
+
+/// Makes the current thread one that makes a single call for a pool whose worker it is not, until the guard is dropped.
+/// It can be told to stop by the pool, and run the pool's tasks in place. Where it blocks matters only to the pool to which
+/// it belongs, if it belongs to one.
+pub fn enter_as_guest(home: Home, stopping: Arc<AtomicBool>) -> Entered {
+    enter(Rc::new(Guest { home, stopping, own: worker() }))
+}
+
+struct Guest {
+    home: Home,
+    stopping: Arc<AtomicBool>,
+    own: Option<Rc<dyn Worker>>,
+}
+
+impl Worker for Guest {
+    fn home(&self) -> Home {
+        self.home
+    }
+
+    fn block(&self) {
+        if let Some(own) = &self.own {
+            own.block();
+        }
+    }
+
+    fn unblock(&self) {
+        if let Some(own) = &self.own {
+            own.unblock();
+        }
+    }
+
+    fn stopping(&self) -> Option<Arc<AtomicBool>> {
+        Some(Arc::clone(&self.stopping))
+    }
+}
+
 /// Runs `task` if it belongs to the pool `home` and this thread is one of that pool's workers.
 pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
     let at_home = current_home().is_some_and(|current| current.number() == home);

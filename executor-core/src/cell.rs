@@ -37,8 +37,9 @@ use std::{
 };
 
 use crate::{
+    admission::Permit,
     arrivals::Arrivals,
-    blocking::Home,
+    blocking::{self, Home},
     current::{self, StopSource},
     error::{BrokenCause, Failure, TaskError, TaskId},
     future::Future,
@@ -49,7 +50,7 @@ use crate::{
     state::{Event, State},
     sync::{Condvar, Mutex, MutexGuard},
     task::{Retries, Task},
-    timer,
+    timer, waits,
     work::{Call, Work},
 };
 
@@ -121,6 +122,14 @@ impl Header {
         self.extras.get().map(|extras| &*extras.options)
     }
 
+    /// Under the cell's lock.
+    fn count_attempt(&self) {
+        if let Some(extras) = self.extras.get() {
+            // ORDERING: Relaxed; see `attempts`.
+            extras.attempts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// How often the call was begun, as far as was counted: at least once for a call that ended by itself.
     pub(crate) fn attempts(&self) -> u32 {
         // ORDERING: Relaxed; it is told only, and counts the teller's own attempt or earlier ones.
@@ -131,8 +140,12 @@ impl Header {
 struct Shared<W: Work> {
     state: State,
     published: bool,
+    /// Another attempt is to be made, and not yet.
+    pauses: bool,
     work: Option<W>,
     lease: Option<Lease>,
+    /// Its place among those that its pool has taken in.
+    permit: Option<Permit>,
     watchers: Option<Box<Watchers<W::Output>>>,
 }
 
@@ -257,8 +270,10 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
         shared: Mutex::new(Shared {
             state: State::Pending,
             published: false,
+            pauses: false,
             work: Some(work),
             lease: None,
+            permit: None,
             watchers: None,
         }),
         changed: Condvar::new(),
@@ -272,6 +287,9 @@ pub(crate) trait Runnable: Send + Sync {
     fn header(&self) -> &Header;
     /// Takes the work out, which the task will then never do.
     fn reclaim(&self) -> Option<Box<dyn Any>>;
+    fn hold(&self, permit: Permit);
+    /// The pause before another attempt is over.
+    fn resume(&self);
     /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
     /// its publication, or at once if there was nothing to do.
     fn run(self: Arc<Self>, over: &mut dyn FnMut());
@@ -284,7 +302,11 @@ pub(crate) trait Runnable: Send + Sync {
     /// As `complete`, for an attempt that gave no reply.
     fn fail_attempt(self: Arc<Self>, failure: Failure) -> Result<Option<Announcement>, Duration>;
     fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
+    /// As `fail`, unless the call is being made in this process: then whoever makes it ends the task.
+    fn fail_unless_begun(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
     fn cancel(self: Arc<Self>) -> bool;
+    /// As `cancel`, for a thread that must not run callbacks.
+    fn call_off(self: Arc<Self>) -> Option<Announcement>;
     fn is_over(&self) -> bool;
 }
 
@@ -485,6 +507,9 @@ impl<W: Work> Cell<W> {
     }
 
     fn publish(&self, mut shared: MutexGuard<'_, Shared<W>>) {
+        // Before its outcome can be seen: whoever has seen all outcomes finds nobody inside.
+        // LOCK: a cell's, then an admission's; nobody takes them the other way round.
+        drop(shared.permit.take());
         shared.published = true;
         let watchers = shared.watchers.take();
         if let Some(watchers) = &watchers {
@@ -510,15 +535,7 @@ impl<W: Work> Cell<W> {
         let mut shared = self.shared.lock();
         self.learn(&mut shared, |lease| !lease.channel.revoke(lease.ticket));
         if shared.state.after(Event::Cancel).is_none() {
-            if shared.state == State::Cancelled {
-                return Cancel::Before;
-            }
-            // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
-            self.header.stop.store(true, Ordering::Relaxed);
-            if let Some(lease) = &shared.lease {
-                lease.channel.ask_to_stop(lease.ticket);
-            }
-            return Cancel::Refused;
+            return if shared.state == State::Cancelled { Cancel::Before } else { Cancel::Refused };
         }
         // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
         drop(self.end(shared, Event::Cancel, Slot::Ready(Err(self.error(Failure::Cancelled)))));
@@ -532,16 +549,26 @@ impl<W: Work> Cell<W> {
         }
     }
 
+    /// Asks the running call to stop.
+    fn ask_to_stop(&self) {
+        let shared = self.shared.lock();
+        // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
+        self.header.stop.store(true, Ordering::Relaxed);
+        if let Some(lease) = &shared.lease {
+            lease.channel.ask_to_stop(lease.ticket);
+        }
+    }
+
     fn start(&self) -> Option<W> {
         let mut shared = self.shared.lock();
-        let work = shared.work.take()?; // packed or cancelled work is gone
-        match shared.state.after(Event::Start) {
-            Some(next) => {
-                shared.state = next;
-                Some(work)
-            }
-            None => unreachable!("work is taken by whoever starts, packs or ends the task"),
+        if shared.pauses {
+            return None; // a handle that was left behind when the last attempt was made in place
         }
+        let work = shared.work.take()?; // packed or cancelled work is gone
+        let next = shared.state.after(Event::Start);
+        shared.state = next.expect("work is taken by whoever starts, packs or ends the task");
+        self.header.count_attempt();
+        Some(work)
     }
 
     /// The running call's limit: when it passes, the task ends, and the call is asked to.
@@ -558,7 +585,7 @@ impl<W: Work> Cell<W> {
         let extras = self.header.extras.get().expect("a limit is one of the extras");
         let error = self.error(Failure::TimedOut { limit, pid: None });
         let shared = self.shared.lock();
-        // ORDERING: Relaxed; both are changed under the lock.
+        // ORDERING: Relaxed; changed under the lock.
         if shared.state != State::Running || extras.attempts.load(Ordering::Relaxed) != attempt {
             return;
         }
@@ -569,14 +596,11 @@ impl<W: Work> Cell<W> {
         drop(announced); // without a thread, the announcement was dropped, and so made here
     }
 
-    /// Whether an attempt that ended with `failure` is followed by another one, for which `work` is put back; and if so,
-    /// after which pause.
-    fn try_again(&self, failure: &Failure, work: Option<W>) -> Option<Duration> {
+    /// Whether an attempt that ended with `failure` is followed by another one, for which `copy` is put back if the call is
+    /// made in this process; and if so, after which pause.
+    fn try_again(&self, failure: &Failure, copy: Option<&mut Option<W>>) -> Option<Duration> {
         let extras = self.header.extras.get()?;
         let policy = extras.options.retry_policy()?;
-        if self.header.stop.load(Ordering::Relaxed) {
-            return None;
-        }
         let tried = {
             let mut tried = extras.tried.lock();
             tried.count(failure);
@@ -585,15 +609,26 @@ impl<W: Work> Cell<W> {
         let error = self.error(failure.clone());
         let pause = catch(|| policy.pause(&error, tried)).ok().flatten()?;
         let mut shared = self.shared.lock();
+        // ORDERING: Relaxed; whoever asks a call to stop takes the lock for it.
+        if self.header.stop.load(Ordering::Relaxed) {
+            return None; // nobody wants it any more
+        }
         shared.state = shared.state.after(Event::Retry)?;
         shared.lease = None;
-        shared.work = work;
+        if let Some(copy) = copy {
+            shared.pauses = true;
+            shared.work = copy.take();
+        }
         Some(pause)
     }
 
-    /// Whether the task may be tried again, so that its work is to be kept.
-    fn may_retry(&self) -> bool {
-        self.header.options().is_some_and(|options| options.retry_policy().is_some())
+    /// What is needed for another attempt in this process, if one may follow this one. A copy that fails is as none.
+    fn prepare_retry(&self, extras: &Extras, work: &W) -> (Option<Arc<dyn Retries>>, Option<W>) {
+        let tried = *extras.tried.lock();
+        let wanted = extras.options.retry_policy().is_some_and(|policy| policy.may_follow(tried));
+        let retries = extras.retries.get().and_then(Weak::upgrade).filter(|_| wanted);
+        let copy = if retries.is_some() { catch(|| work.copy()).flatten().ok() } else { None };
+        (retries, copy)
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<W::Output, TaskError> {
@@ -603,13 +638,15 @@ impl<W: Work> Cell<W> {
 
 impl<W: Work> Cell<W> {
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
+        // Whoever makes this call on top of another one goes on only when it is over.
+        let _waiting = waits::enter_regardless(self.header.id);
         let _entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
+        let _back = blocking::expect_back();
         catch(|| work.run())
     }
 
     fn call_within_limit(self: &Arc<Self>, work: W, extras: &Extras) -> Result<W::Output, Failure> {
-        // ORDERING: Relaxed; see `attempts`.
-        let attempt = extras.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let attempt = self.header.attempts();
         let entry = extras.options.chosen_time_limit().map(|limit| self.watch(limit, attempt)).transpose();
         match entry {
             Ok(_entry) => self.call(work),
@@ -630,6 +667,10 @@ impl<W: Work> StopSource for Cell<W> {
     fn task(&self) -> Option<TaskId> {
         Some(self.header.id)
     }
+
+    fn has_limit(&self) -> bool {
+        self.header.options().is_some_and(|options| options.chosen_time_limit().is_some())
+    }
 }
 
 fn call_back<R>(callback: Callback<R>, future: &Future<R>) {
@@ -647,14 +688,15 @@ impl<W: Work> Runnable for Cell<W> {
         let outcome = match self.header.extras.get() {
             None => self.call(work),
             Some(extras) => {
-                let retries = extras.retries.get().and_then(Weak::upgrade).filter(|_| self.may_retry());
-                let copy = if retries.is_some() { catch(|| work.copy()).flatten().ok() } else { None };
+                let (retries, mut copy) = self.prepare_retry(extras, &work);
                 let outcome = self.call_within_limit(work, extras);
                 let failure = match &outcome {
                     Ok(output) => W::failure_in(output),
                     Err(failure) => Some(failure),
                 };
-                let pause = failure.zip(copy).and_then(|(failure, copy)| self.try_again(failure, Some(copy)));
+                let failure = failure.filter(|_| copy.is_some());
+                let pause = failure.and_then(|failure| self.try_again(failure, Some(&mut copy)));
+                drop_quietly(copy);
                 if let Some((retries, pause)) = retries.zip(pause) {
                     drop_quietly(outcome);
                     retries.retry(Task::again(Arc::clone(&self) as Arc<dyn Runnable>), pause);
@@ -684,6 +726,17 @@ impl<W: Work> Runnable for Cell<W> {
         Some(Box::new(work))
     }
 
+    fn hold(&self, permit: Permit) {
+        let mut shared = self.shared.lock();
+        if !shared.state.is_final() {
+            shared.permit = Some(permit);
+        } // else it is given back here and now
+    }
+
+    fn resume(&self) {
+        self.shared.lock().pauses = false;
+    }
+
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>> {
         let work = self.shared.lock().work.take();
         let Some(work) = work else { return Err(None) };
@@ -695,10 +748,7 @@ impl<W: Work> Runnable for Cell<W> {
         let Some(next) = shared.state.after(Event::Dispatch) else { return false };
         shared.state = next;
         shared.lease = Some(lease);
-        if let Some(extras) = self.header.extras.get() {
-            // ORDERING: Relaxed; see `attempts`.
-            extras.attempts.fetch_add(1, Ordering::Relaxed);
-        }
+        self.header.count_attempt();
         true
     }
 
@@ -715,7 +765,7 @@ impl<W: Work> Runnable for Cell<W> {
     }
 
     fn complete(self: Arc<Self>, reply: Vec<u8>) -> Result<Option<Announcement>, Duration> {
-        if self.may_retry()
+        if self.header.options().is_some_and(|options| options.retry_policy().is_some())
             && let Some(failure) = reply::failure_in(&reply, W::failure_in_value)
             && let Some(pause) = self.try_again(&failure, None)
         {
@@ -736,8 +786,22 @@ impl<W: Work> Runnable for Cell<W> {
         self.end(self.shared.lock(), Event::Settle, Slot::Ready(Err(error)))
     }
 
+    fn fail_unless_begun(self: Arc<Self>, failure: Failure) -> Option<Announcement> {
+        let error = self.error(failure);
+        let shared = self.shared.lock();
+        if shared.state == State::Running {
+            return None;
+        }
+        self.end(shared, Event::Settle, Slot::Ready(Err(error)))
+    }
+
     fn cancel(self: Arc<Self>) -> bool {
         self.cancel_if_not_begun() == Cancel::Now
+    }
+
+    fn call_off(self: Arc<Self>) -> Option<Announcement> {
+        let error = self.error(Failure::Cancelled);
+        self.end(self.shared.lock(), Event::Cancel, Slot::Ready(Err(error)))
     }
 
     fn is_over(&self) -> bool {
@@ -757,11 +821,15 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn cancel(self: Arc<Self>) -> bool {
-        self.cancel_if_not_begun() != Cancel::Refused
+        let cancelled = self.cancel_if_not_begun() != Cancel::Refused;
+        if !cancelled {
+            self.ask_to_stop();
+        }
+        cancelled
     }
 
     fn kill(self: Arc<Self>) -> bool {
-        if self.cancel_if_not_begun() != Cancel::Refused {
+        if Readable::cancel(Arc::clone(&self)) {
             return true;
         }
         let lease = self.shared.lock().lease.clone();

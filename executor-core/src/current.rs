@@ -24,19 +24,18 @@ pub trait StopSource: Send + Sync {
     fn task(&self) -> Option<TaskId> {
         None
     }
+
+    /// Whether the task ends by itself at some time, whatever the call does.
+    fn has_limit(&self) -> bool {
+        false
+    }
 }
 
 /// A call that is being made, and where it learns that it is to stop.
 #[derive(Clone)]
-pub(crate) struct Call {
+struct Call {
     source: Arc<dyn StopSource>,
     ticket: u64,
-}
-
-impl Call {
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.source.is_stopped(self.ticket)
-    }
 }
 
 thread_local! {
@@ -81,14 +80,9 @@ fn look<T>(look: impl FnOnce(&Call) -> T) -> Option<T> {
         .flatten()
 }
 
-/// The task whose call this thread makes now, where it is known.
-pub(crate) fn task() -> Option<TaskId> {
-    look(|call| call.source.task()).flatten()
-}
-
-/// The call that this thread makes now.
-pub(crate) fn call() -> Option<Call> {
-    look(Call::clone)
+/// The task whose call this thread makes now, where it is known, and unless it ends by itself.
+pub(crate) fn task_without_limit() -> Option<TaskId> {
+    look(|call| call.source.task().filter(|_| !call.source.has_limit())).flatten()
 }
 
 /// The call that this thread makes now.
@@ -119,7 +113,7 @@ pub(crate) fn call() -> Option<Call> {
 /// ```
 #[must_use]
 pub fn current_task() -> CurrentTask {
-    let call = call();
+    let call = look(Call::clone);
     let task = call.as_ref().and_then(|call| call.source.task());
     CurrentTask { task, token: CancelToken { call, pool: blocking::pool_is_stopping() } }
 }
@@ -174,7 +168,7 @@ impl CancelToken {
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Relaxed; the answer may be late, and nothing is read on the strength of it.
         self.pool.as_ref().is_some_and(|stopping| stopping.load(Ordering::Relaxed))
-            || self.call.as_ref().is_some_and(Call::is_stopped)
+            || self.call.as_ref().is_some_and(|call| call.source.is_stopped(call.ticket))
     }
 
     /// For `?`.

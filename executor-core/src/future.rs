@@ -121,9 +121,16 @@ impl<R> Future<R> {
         if self.0.is_here() {
             return Ok(());
         }
-        let _waiting = waits::enter(|| Awaited::One(self.id()))?;
-        self.block();
-        Ok(())
+        let waiting = waits::enter(|| Awaited::One(self.id()));
+        match waiting {
+            Ok(_waiting) => {
+                self.block();
+                Ok(())
+            }
+            // It may have come to its end meanwhile.
+            Err(_) if self.0.is_here() => Ok(()),
+            Err(stuck) => Err(stuck),
+        }
     }
 
     /// As [`wait`](Self::wait), without asking whether anything will end it. For a backend that must not return before.
@@ -299,8 +306,8 @@ impl<R> fmt::Debug for Future<R> {
 /// Awaits the call in any async runtime. Dropping the future while it is awaited cancels nothing, unless it is a
 /// [`cancel_on_drop`](Self::cancel_on_drop).
 ///
-/// Polled on a worker of the call's own thread pool, as by a runtime's `block_on` inside another call, it makes the call right
-/// there if that has not begun: a pool cannot be exhausted by waits of any kind.
+/// Polled on a worker of a thread pool, as by a runtime's `block_on` inside another call, and not done, it lets a spare thread
+/// stand in for that worker, which may be about to park: a pool cannot be exhausted by waits of any kind.
 ///
 /// # Panics
 /// When polled again after it has given its outcome.
@@ -308,12 +315,15 @@ impl<R> std::future::Future for Future<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if !self.0.is_here() {
-            self.0.run_in_place();
-        }
         match self.0.poll_take(context.waker()) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => Poll::Pending,
+            Some(outcome) => {
+                blocking::is_back();
+                Poll::Ready(outcome)
+            }
+            None => {
+                blocking::may_park();
+                Poll::Pending
+            }
         }
     }
 }

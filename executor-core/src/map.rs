@@ -35,6 +35,7 @@ use crate::{
     portable::Function,
     task::Task,
     value::Value,
+    waits::{self, Awaited},
     work::{Batch, Many},
 };
 
@@ -316,6 +317,10 @@ where
                 Next::End if self.held.is_some() => return Some(Err(self.late(TaskId(0)))),
                 Next::End => return None,
                 Next::Late(id) => return Some(Err(self.late(id))),
+                Next::Stuck(id, failure) => {
+                    self.close();
+                    return Some(Err(TaskError::new(failure, id, self.site)));
+                }
             };
             let task = chunk.future.id();
             self.current = match chunk.future.result_and_attempts() {
@@ -377,6 +382,8 @@ enum Next<R> {
     Chunk(Chunk<R>),
     /// The deadline passed while this task was awaited.
     Late(TaskId),
+    /// Waiting for this task, or any other, would last for ever.
+    Stuck(TaskId, Failure),
     End,
 }
 
@@ -410,12 +417,28 @@ impl<R> InFlight<R> {
             Order::Completion => {
                 let Some(oldest) = self.unordered.keys().min() else { return Next::End };
                 let oldest = &self.unordered[oldest].future;
-                let arrived = self.arrivals.try_next().or_else(|| {
-                    if deadline.is_none() {
-                        oldest.reader().run_in_place();
+                let arrived = match self.arrivals.try_next() {
+                    Some(index) => Some(index),
+                    None => {
+                        let ids = || self.unordered.values().map(|chunk| chunk.future.id()).collect();
+                        let waiting = match deadline {
+                            None if self.unordered.len() <= waits::MANY => waits::enter(|| Awaited::Any(ids())),
+                            _ => Ok(None), // it ends anyway
+                        };
+                        match waiting {
+                            Ok(_waiting) => {
+                                if deadline.is_none() {
+                                    oldest.reader().run_in_place();
+                                }
+                                self.arrivals.next(deadline)
+                            }
+                            Err(stuck) => match self.arrivals.try_next() {
+                                Some(index) => Some(index),
+                                None => return Next::Stuck(oldest.id(), stuck),
+                            },
+                        }
                     }
-                    self.arrivals.next(deadline)
-                });
+                };
                 match arrived {
                     Some(index) => self.unordered.remove(&index).map_or(Next::End, Next::Chunk),
                     None => Next::Late(oldest.id()),

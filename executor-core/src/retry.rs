@@ -13,7 +13,11 @@ use crate::error::{Failure, TaskError};
 /// A call that was cancelled, killed or refused is not made again, nor one that goes on in its thread although its
 /// time limit has passed.
 ///
-/// On threads, arguments are copied through `serde` before each attempt but the last.
+/// In a map, an attempt is that of a whole chunk, and chunks are of one item unless a
+/// [chunk size](crate::Map::chunk_size) is chosen: then only a lost worker or a time limit counts as the chunk's failure.
+///
+/// On threads, arguments are copied through `serde` before each attempt that another one may follow. If that fails, none
+/// does.
 ///
 /// # Examples
 /// ```
@@ -93,6 +97,11 @@ impl RetryPolicy {
     pub fn max_delay(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
+    }
+
+    /// Whether another attempt may follow the next one, in this process, where no worker can be lost.
+    pub(crate) fn may_follow(&self, tried: Tried) -> bool {
+        tried.failed + 1 < self.attempts
     }
 
     /// The pause before another attempt, after so many `failed` ones of which `lost` lost their worker. `None`: this

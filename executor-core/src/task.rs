@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    admission::Permit,
     blocking::Home,
     cell::{self, Announcement, Lease, Runnable},
     error::{BrokenCause, Failure, TaskId},
@@ -22,11 +23,11 @@ use crate::{
 };
 
 /// A call to be made in this process, or packed for another.
-pub struct Task(Handle);
+pub struct Task(Handle<false>);
 
 /// A call in the form in which it travels.
 pub struct Parcel {
-    handle: Handle,
+    handle: Handle<true>,
     call: Call,
 }
 
@@ -46,8 +47,9 @@ pub enum Ended {
     Again(Parcel, Duration),
 }
 
-/// The duty to end a task.
-struct Handle(Option<Arc<dyn Runnable>>);
+/// The duty to end a task. One that `TRAVELS` ends it also when it runs: elsewhere, with a worker that is gone. One that
+/// does not may have been left behind by a worker that made the call in place, and then has no say any more.
+struct Handle<const TRAVELS: bool>(Option<Arc<dyn Runnable>>);
 
 impl Task {
     pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Task, Future<W::Output>) {
@@ -129,9 +131,25 @@ impl Task {
         Ok(Parcel { handle: Handle(Some(runnable)), call })
     }
 
-    /// Ends the task without a value.
+    /// Ends the task without a value, unless its call is being made.
     pub fn fail(mut self, failure: Failure) -> Option<Announcement> {
-        self.0.release().fail(failure)
+        self.0.release().fail_unless_begun(failure)
+    }
+
+    /// Has the task keep its place in its pool until it ends.
+    pub fn hold(&self, permit: Permit) {
+        self.0.get().hold(permit);
+    }
+
+    /// The pause before another attempt is over: the task may be run.
+    pub fn resume(&self) {
+        self.0.get().resume();
+    }
+
+    /// Whether the task has its outcome already: it was cancelled, or made in place.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.get().is_over()
     }
 
     /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.
@@ -206,13 +224,18 @@ impl Parcel {
         }
     }
 
+    /// As [`cancel`](Self::cancel), for a thread that must not run callbacks.
+    pub fn call_off(mut self) -> Option<Announcement> {
+        self.handle.release().call_off()
+    }
+
     /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.
     pub fn cancel(mut self) -> bool {
         self.handle.release().cancel()
     }
 }
 
-impl Handle {
+impl<const TRAVELS: bool> Handle<TRAVELS> {
     fn get(&self) -> &Arc<dyn Runnable> {
         self.0.as_ref().expect("only methods that take the handle by value release it")
     }
@@ -222,10 +245,13 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl<const TRAVELS: bool> Drop for Handle<TRAVELS> {
     fn drop(&mut self) {
-        if let Some(runnable) = self.0.take() {
-            drop(runnable.fail(Failure::Broken(BrokenCause::Abandoned)));
+        let abandoned = Failure::Broken(BrokenCause::Abandoned);
+        match self.0.take() {
+            Some(runnable) if TRAVELS => drop(runnable.fail(abandoned)),
+            Some(runnable) => drop(runnable.fail_unless_begun(abandoned)),
+            None => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    io, thread,
+    io, process, thread,
     time::{Duration, Instant},
 };
 
@@ -77,6 +77,7 @@ impl Drop for Entry {
 }
 
 fn run() {
+    let _guard = AbortIfPanic;
     let mut plan = TIMER.plan.lock();
     loop {
         match plan.entries.first_key_value() {
@@ -92,6 +93,18 @@ fn run() {
                 }
                 plan = TIMER.plan.lock();
             }
+        }
+    }
+}
+
+/// Without its thread, no limit would ever pass, and nobody would know.
+struct AbortIfPanic;
+
+impl Drop for AbortIfPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("concurrent-futures: the timer's thread panicked; aborting");
+            process::abort();
         }
     }
 }

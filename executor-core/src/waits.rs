@@ -3,7 +3,7 @@
 //! A task that is about to block without a limit is entered here with what it waits for, any one of which would let it
 //! go on. It would wait for ever if all of these are entered as well, and so on: then none of them can end. A
 //! task that is not entered runs, is queued, or is over, and all of that comes to an end by itself. Waits with a
-//! limit are not entered, for they end too; nor are threads that make no call; nor is a wait for any of very many, until
+//! limit are not entered, for they end too, nor are tasks with a limit; nor are threads that make no call; nor is a wait for any of very many, until
 //! few of them are left.
 
 use std::{
@@ -66,7 +66,7 @@ impl Hasher for NumberHasher {
 /// # Errors
 /// [`Failure::Deadlock`] when it would wait for ever.
 pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>, Failure> {
-    let Some(waiter) = current::task() else { return Ok(None) };
+    let Some(waiter) = current::task_without_limit() else { return Ok(None) };
     let awaited = awaited();
     let mut waits = WAITS.lock();
     let waits = waits.get_or_insert_default();
@@ -79,9 +79,10 @@ pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>
     Ok(Some(Waiting::new(waits, waiter, awaited)))
 }
 
-/// As [`enter`], for a wait that must go on whatever comes of it: others at least shall know.
+/// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Others at least
+/// shall know.
 pub(crate) fn enter_regardless(awaited: TaskId) -> Option<Waiting> {
-    let waiter = current::task()?;
+    let waiter = current::task_without_limit()?;
     Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited)))
 }
 

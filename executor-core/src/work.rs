@@ -15,7 +15,7 @@ use std::{
 use crate::{
     codec,
     context::ContextParcel,
-    current,
+    current::{CancelToken, current_task},
     error::Failure,
     panic::{catch, drop_quietly},
     portable::{CallName, Function, Travels, name_of},
@@ -191,16 +191,16 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
 }
 
 /// The chunk that this thread runs.
-struct Chunk(Option<current::Call>);
+struct Chunk(CancelToken);
 
 impl Chunk {
     fn here() -> Self {
-        Chunk(current::call())
+        Chunk(current_task().cancel_token())
     }
 
     /// Makes the call on one item, unless somebody has asked for the whole to stop.
     fn call<R>(&self, call: impl FnOnce() -> R) -> Result<R, Failure> {
-        if self.0.as_ref().is_some_and(current::Call::is_stopped) { Err(Failure::Cancelled) } else { catch(call) }
+        if self.0.is_cancelled() { Err(Failure::Cancelled) } else { catch(call) }
     }
 }
 

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{inbox::Recycling, os, pool::ProcessPoolExecutor, worker};
+use crate::{
+    inbox::Recycling,
+    os::{self, InnerThreads},
+    pool::ProcessPoolExecutor,
+    worker,
+};
 
 /// Processes that a pool may have; far more than any machine runs well.
 const MAX_WORKERS: usize = 1 << 12;
@@ -87,8 +92,8 @@ impl ProcessPoolExecutorBuilder {
         self
     }
 
-    /// Replaces a worker that keeps so much more memory than after its first call, once it has nothing to do. It is looked
-    /// at about once a second.
+    /// Replaces a worker that keeps so much more memory than after its first call. It is looked at after its calls, about once a
+    /// second, and then given no more of them.
     pub fn max_memory_growth_bytes(mut self, bytes: u64) -> Self {
         self.recycling.memory_growth_bytes = Some(bytes);
         self
@@ -114,8 +119,8 @@ impl ProcessPoolExecutorBuilder {
     }
 
     /// How many threads libraries in each worker are told to start, by `OMP_NUM_THREADS`, `RAYON_NUM_THREADS` and the
-    /// like. Without it: this process's processors divided by the workers, so that all of them together are as many as
-    /// there are. What this process's own environment says holds.
+    /// like. Without it: what this process's own environment says, and where that says nothing, its processors divided by
+    /// the workers, so that all of them together are as many as there are.
     ///
     /// # Panics
     /// If `threads` is zero.
@@ -131,7 +136,7 @@ impl ProcessPoolExecutorBuilder {
     /// name; [`BuildError::Unsupported`] when the system
     /// refuses what the pool needs, or when this process is itself a worker that did not become one;
     /// [`BuildError::Nested`] in a worker of a worker of a worker, ten deep.
-    pub fn build(mut self) -> Result<ProcessPoolExecutor, BuildError> {
+    pub fn build(self) -> Result<ProcessPoolExecutor, BuildError> {
         worker::keep_entry();
         if worker::is_stray_worker() {
             // Going on would start workers that start workers, for ever.
@@ -152,8 +157,8 @@ impl ProcessPoolExecutorBuilder {
             return Err(BuildError::Name { prefix: prefix.clone() });
         }
         let share = NonZeroUsize::new(cpu_count().get() / max_workers).unwrap_or(NonZeroUsize::MIN);
-        self.inner_threads.get_or_insert(share);
-        ProcessPoolExecutor::start(max_workers, self)
+        let inner = self.inner_threads.map_or(InnerThreads::Share(share), InnerThreads::Chosen);
+        ProcessPoolExecutor::start(max_workers, inner, self)
             .map_err(|error| BuildError::Unsupported(format!("a process pool cannot be set up here: {error}")))
     }
 }

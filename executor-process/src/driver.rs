@@ -27,8 +27,6 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     io, mem,
-    net::Shutdown,
-    num::NonZeroU64,
     os::fd::AsFd,
     process,
     sync::Arc,
@@ -65,6 +63,7 @@ pub(crate) fn run(shared: Arc<Shared>) {
         restarts: Restarts::default(),
         pausing: BTreeMap::new(),
         has_levels: false,
+        is_closing: false,
     };
     loop {
         driver.follow_orders();
@@ -92,6 +91,8 @@ struct Driver {
     pausing: BTreeMap<(Instant, u64), Parcel>,
     /// Calls of different priorities wait.
     has_levels: bool,
+    /// The pool was seen to be closed.
+    is_closing: bool,
     announcer: Announcer,
     echo: Echo,
 }
@@ -124,6 +125,9 @@ impl Driver {
 
     /// Ends all workers, whatever they run.
     fn stop(&mut self, stop: Stop) {
+        for parcel in mem::take(&mut self.pausing).into_values() {
+            self.announcer.announce(parcel.call_off());
+        }
         for lane in 0..self.lanes.len() {
             self.lanes[lane].doom = Some(Doom::Shutdown);
             self.on(lane, Event::Kill);
@@ -133,40 +137,38 @@ impl Driver {
         }
     }
 
-    /// Takes back to the queue all calls that have not begun.
+    /// Takes back to the queue all calls that have not begun, in the order of their submission.
     fn take_all_back(&mut self) {
-        for lane in 0..self.lanes.len() {
-            let taken = self.lanes[lane].take_back(usize::MAX);
-            self.requeue(taken);
-        }
+        let mut taken: Vec<_> = self.lanes.iter_mut().flat_map(|lane| lane.take_back(usize::MAX)).collect();
+        taken.sort_by_key(Parcel::id);
+        self.requeue(taken);
     }
 
     fn kill(&mut self, worker: u64, ticket: u64) {
-        let Some(lane) = self.lanes.iter().position(|lane| lane.channel.worker == worker) else { return };
-        if self.lanes[lane].in_flight.iter().any(|call| call.ticket == ticket && call.parcel.is_some()) {
-            self.end_call(lane, Doom::Kill(ticket));
-        } // else it has been answered meanwhile
+        if let Some(lane) = self.lanes.iter().position(|lane| lane.channel.worker == worker) {
+            self.end_call(lane, Doom::Kill(ticket), ticket);
+        }
     }
 
     /// Ends workers whose call runs longer than its limit.
     fn end_overruns(&mut self, now: Instant) {
         for lane in 0..self.lanes.len() {
             if let Some((ticket, limit)) = self.lanes[lane].overrun(now) {
-                self.end_call(lane, Doom::Overrun(ticket, limit));
+                self.end_call(lane, Doom::Overrun(ticket, limit), ticket);
             }
         }
     }
 
-    /// Ends a worker for the sake of the one call that it has begun.
-    fn end_call(&mut self, lane: usize, doom: Doom) {
+    /// Ends a worker for the sake of the call that it makes.
+    fn end_call(&mut self, lane: usize, doom: Doom, ticket: u64) {
         // Its neighbours in the channel must not begin now.
         let taken = self.lanes[lane].take_back(usize::MAX);
         self.requeue(taken);
-        // Another one that could not be taken back has begun, so this one is over, and its answer is on the way.
-        if self.lanes[lane].live() == 1 {
+        // What was begun before the last one is over, and its answer on the way: that is read before the worker is buried.
+        if self.lanes[lane].last_live() == Some(ticket) {
             self.lanes[lane].doom.get_or_insert(doom); // the first reason is the one to tell
             self.on(lane, Event::Kill);
-        }
+        } // else it has been answered meanwhile
     }
 
     /// Puts calls whose pause is over back into the queue.
@@ -179,12 +181,10 @@ impl Driver {
 
     /// Ends an attempt, and with it the task, unless another one is to follow.
     fn settle(&mut self, parcel: Parcel, end: impl FnOnce(Parcel) -> Ended) {
-        // Before its outcome can be seen: whoever has seen all outcomes finds no task unfinished.
-        self.shared.task_ends();
         match end(parcel) {
             Ended::Over(announcement) => self.announcer.announce(announcement),
+            Ended::Again(parcel, _) if self.shared.inbox().gives_up => self.announcer.announce(parcel.call_off()),
             Ended::Again(parcel, pause) => {
-                self.shared.chosen.admission.force_enter();
                 let at = timer::after(pause);
                 self.pausing.insert((at, parcel.id().number()), parcel);
             }
@@ -193,18 +193,11 @@ impl Driver {
 
     /// Puts calls that have not begun back to the front of the queue.
     fn requeue(&mut self, calls: Vec<Parcel>) {
-        let mut cancelled = Vec::new();
-        // LOCK: the inbox's, then a cell's; nobody takes them the other way round.
+        let calls: Vec<_> = calls.into_iter().filter(Parcel::recall).collect();
         let mut inbox = self.shared.inbox();
         for parcel in calls.into_iter().rev() {
-            if parcel.recall() {
-                inbox.queue.push_front(parcel.priority(), parcel);
-            } else {
-                cancelled.push(parcel);
-            }
+            inbox.queue.push_front(parcel.priority(), parcel);
         }
-        drop(inbox);
-        cancelled.iter().for_each(|_| self.shared.task_ends());
     }
 
     /// Gives queued tasks to workers, and starts workers as long as there are more tasks than workers.
@@ -219,7 +212,12 @@ impl Driver {
         self.has_levels = has_levels;
         let outstanding = queued + self.calls();
         let wanted = outstanding.min(self.shared.chosen.max_workers.get());
-        while self.lanes.iter().filter(|lane| lane.counts()).count() < wanted && !self.is_broken() {
+        // Those that leave in peace make no calls, but may be slow to leave.
+        let most = self.shared.chosen.max_workers.get().saturating_mul(2);
+        while self.lanes.iter().filter(|lane| lane.counts()).count() < wanted
+            && self.lanes.len() < most
+            && !self.is_broken()
+        {
             if let Err(error) = self.start_worker() {
                 // With other workers the pool goes on, slower; without any it cannot.
                 if self.lanes.is_empty() {
@@ -241,12 +239,8 @@ impl Driver {
 
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
         if self.lanes[lane].send_call(parcel) {
-            let max_tasks = self.shared.chosen.recycling.max_tasks;
-            self.lanes[lane].retired |= max_tasks.is_some_and(|most| self.lanes[lane].given >= most.get());
             self.on(lane, Event::Dispatch);
-        } else {
-            self.shared.task_ends(); // cancelled
-        }
+        } // else it is cancelled
     }
 
     /// Calls in all channels.
@@ -261,20 +255,16 @@ impl Driver {
     /// Lets idle workers take over calls that wait behind others.
     fn rebalance(&mut self) {
         while let Some(idle) = (0..self.lanes.len()).find(|lane| self.lanes[*lane].is_idle()) {
-            let most = self.shared.chosen.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get);
-            let room = usize::try_from(most - self.lanes[idle].given).unwrap_or(usize::MAX);
+            let left = self.lanes[idle].max_tasks - self.lanes[idle].given;
+            let room = usize::try_from(left).unwrap_or(usize::MAX);
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live());
             let Some(longest) = longest.filter(|lane| lane.live() > 1) else { return };
             let taken = longest.take_back(room.min(longest.live() / 2));
             if taken.is_empty() {
                 return; // they have begun meanwhile
             }
-            for parcel in taken {
-                if parcel.recall() {
-                    self.dispatch(idle, parcel);
-                } else {
-                    self.shared.task_ends();
-                }
+            for parcel in taken.into_iter().filter(Parcel::recall) {
+                self.dispatch(idle, parcel);
             }
         }
     }
@@ -293,12 +283,13 @@ impl Driver {
         if !inbox.closed {
             return;
         }
-        // Nobody needs to be there for what is cancelled.
-        let mut cancelled = inbox.queue.take_if(Parcel::is_over);
+        if !mem::replace(&mut self.is_closing, true) {
+            // Nobody needs to be there for what is cancelled. Once: what is cancelled later is found as its turn comes.
+            drop(inbox.queue.take_if(Parcel::is_over));
+        }
         let empty = inbox.queue.is_empty();
         drop(inbox);
-        cancelled.extend(self.pausing.extract_if(.., |_, parcel| parcel.is_over()).map(|(_, parcel)| parcel));
-        cancelled.iter().for_each(|_| self.shared.task_ends());
+        self.pausing.retain(|_, parcel| !parcel.is_over());
         if !empty {
             return;
         }
@@ -474,9 +465,9 @@ impl Driver {
                         }
                     }
                     (Kind::Reply, None) => return Err(format!("it made call {}, which was taken back", frame.ticket)),
-                    (_, Some(_cancelled)) => self.shared.task_ends(),
-                    (_, None) => {}
+                    (_, _cancelled) => {}
                 }
+                self.look_at_memory(lane);
                 if self.lanes[lane].in_flight.is_empty() {
                     self.lanes[lane].forget_contexts();
                     self.on(lane, Event::Drained);
@@ -513,25 +504,33 @@ impl Driver {
 
     /// A worker has nothing more to do: it may be time for it to leave.
     fn idle(&mut self, lane: usize) {
-        let recycling = self.shared.chosen.recycling;
-        let this = &mut self.lanes[lane];
-        if this.state != State::Idle {
+        if self.lanes[lane].state != State::Idle {
             return;
         }
-        let now = Instant::now();
-        if let Some(growth) = recycling.memory_growth_bytes
-            && this.memory.is_none_or(|(_, looked)| now.duration_since(looked) >= MEMORY_PERIOD)
-            && let Some(bytes) = os::resident_bytes(this.child.id())
-        {
-            // What it needs to be there at all, and for its first call, is no growth.
-            let first = this.memory.filter(|_| this.served).map_or(bytes, |(first, _)| first);
-            this.retired |= bytes > first.saturating_add(growth);
-            this.memory = this.served.then_some((first, now));
-        }
-        if this.retired {
+        if self.lanes[lane].is_retired() {
             return self.send_away(lane);
         }
-        this.leaves_at = recycling.idle_timeout.and_then(|limit| now.checked_add(limit));
+        let limit = self.shared.chosen.recycling.idle_timeout;
+        self.lanes[lane].leaves_at = limit.and_then(|limit| Instant::now().checked_add(limit));
+    }
+
+    /// Gives a worker no more calls that keeps too much memory.
+    fn look_at_memory(&mut self, lane: usize) {
+        let Some(growth) = self.shared.chosen.recycling.memory_growth_bytes else { return };
+        let now = Instant::now();
+        let this = &mut self.lanes[lane];
+        if !this.served || this.memory.is_some_and(|(_, looked)| now.duration_since(looked) < MEMORY_PERIOD) {
+            return;
+        }
+        let Some(bytes) = os::resident_bytes(this.child.id()) else { return };
+        // What it needs to be there at all, and for its first call, is no growth.
+        let first = this.memory.map_or(bytes, |(first, _)| first);
+        this.memory = Some((first, now));
+        if bytes > first.saturating_add(growth) {
+            this.is_bloated = true;
+            let taken = this.take_back(usize::MAX);
+            self.requeue(taken);
+        }
     }
 
     /// Has an idle worker leave in peace.
@@ -559,9 +558,8 @@ impl Driver {
         match action {
             Action::Nothing => {}
             Action::EndInput => {
+                self.lanes[lane].ends_input = true;
                 self.lanes[lane].flush();
-                // An error means that it has hung up already.
-                let _ = self.lanes[lane].stream.shutdown(Shutdown::Write);
             }
             Action::Terminate => self.lanes[lane].signal(Signal::TERM),
             Action::Kill => self.lanes[lane].signal(Signal::KILL),
@@ -605,7 +603,7 @@ impl Driver {
                 Claim::Offered | Claim::Revoked => unbegun.push(parcel),
             }
         }
-        let fruitless = !this.served && failed.is_empty() && !this.dismissed;
+        let fruitless = !this.served && failed.is_empty() && !this.dismissed && this.doom.is_none();
         for (parcel, failure) in failed {
             self.settle(parcel, |parcel| parcel.fail(failure));
         }

@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::claims::{Claim, Claims};
+use crate::{
+    claims::{Claim, Claims},
+    os::InnerThreads,
+};
 
 pub(crate) struct Shared {
     pub(crate) chosen: Choices,
@@ -38,9 +41,9 @@ pub(crate) struct Choices {
     pub(crate) initializer: Option<Parcel>,
     pub(crate) finalizer: Option<Parcel>,
     pub(crate) recycling: Recycling,
-    pub(crate) inner_threads: Option<NonZeroUsize>,
+    pub(crate) inner_threads: InnerThreads,
     /// Counts the tasks that were accepted and are not known to have an outcome.
-    pub(crate) admission: Admission,
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// When a worker is replaced by a fresh one, or is needed no more.
@@ -63,6 +66,8 @@ pub(crate) struct Inbox {
     pub(crate) kills: Vec<KillOrder>,
     /// All workers are to be ended.
     pub(crate) stop: Option<Stop>,
+    /// No call is made again that has failed.
+    pub(crate) gives_up: bool,
     /// How often the driver was asked to take back what has not begun, and how often it did.
     pub(crate) recalls_asked: u64,
     pub(crate) recalls_done: u64,
@@ -172,11 +177,6 @@ impl Shared {
         true
     }
 
-    /// To be called before a task's outcome can be seen, so that who has seen all finds none unfinished.
-    pub(crate) fn task_ends(&self) {
-        self.chosen.admission.leave();
-    }
-
     pub(crate) fn unfinished(&self) -> usize {
         self.chosen.admission.inside()
     }
@@ -196,7 +196,6 @@ impl Shared {
             }
         });
         if let Some((parcel, refusal)) = refused {
-            self.task_ends();
             drop(parcel.fail(refusal));
         }
     }
@@ -210,19 +209,17 @@ impl Shared {
         self.chosen.admission.close();
     }
 
-    /// Cancels, on this thread, what has not begun: in the queue, and in the workers' channels.
+    /// Cancels, on this thread, what has not begun: in the queue, and in the workers' channels. From now on nothing is tried
+    /// again.
     pub(crate) fn cancel_pending(&self) -> usize {
         let asked = self.order(|inbox| {
+            inbox.gives_up = true;
             inbox.recalls_asked += 1;
             inbox.recalls_asked
         });
         self.wait_until(None, |inbox| inbox.recalls_done >= asked || inbox.driver_is_done);
         let pending = mem::take(&mut self.inbox().recalled);
-        let cancel = |parcel: Parcel| {
-            self.task_ends();
-            parcel.cancel().then_some(())
-        };
-        pending.into_iter().filter_map(cancel).count()
+        pending.into_iter().filter_map(|parcel| parcel.cancel().then_some(())).count()
     }
 }
 

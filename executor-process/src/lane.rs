@@ -9,6 +9,8 @@ use rustix::process::Signal;
 use std::{
     collections::{HashMap, VecDeque},
     io::{self, Read},
+    net::Shutdown,
+    num::NonZeroU64,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, ChildStderr},
     sync::{Arc, Weak},
@@ -63,8 +65,12 @@ pub(crate) struct Lane {
     pub(crate) doom: Option<Doom>,
     /// Calls that it was given and that were not taken back.
     pub(crate) given: u64,
-    /// It is given no more calls, and leaves when it has answered those that it has.
-    pub(crate) retired: bool,
+    /// How many calls it is to make at most.
+    pub(crate) max_tasks: u64,
+    /// It keeps too much memory.
+    pub(crate) is_bloated: bool,
+    /// Its input ends when all that is for it is sent.
+    pub(crate) ends_input: bool,
     /// When it leaves, if no call comes before.
     pub(crate) leaves_at: Option<Instant>,
     /// The memory that it kept when it was first looked at, and when it was last looked at.
@@ -114,7 +120,9 @@ impl Lane {
             dismissed: false,
             doom: None,
             given: 0,
-            retired: false,
+            max_tasks: shared.chosen.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get),
+            is_bloated: false,
+            ends_input: false,
             leaves_at: None,
             memory: None,
         }
@@ -136,7 +144,17 @@ impl Lane {
 
     /// Whether it answers calls, now and later.
     fn serves(&self) -> bool {
-        self.state.accepts_calls() && !self.hung_up && !self.deaf && !self.retired
+        self.state.accepts_calls() && !self.hung_up && !self.deaf && !self.is_retired()
+    }
+
+    /// Whether it is given no more calls, and leaves when it has answered those that it has.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_bloated || self.given >= self.max_tasks
+    }
+
+    /// The call that it makes now, or will make next: the last of those that could not be taken back.
+    pub(crate) fn last_live(&self) -> Option<u64> {
+        self.in_flight.iter().rev().find(|call| call.parcel.is_some()).map(|call| call.ticket)
     }
 
     /// Whether it counts as one that makes calls: it does, or will. One that leaves in peace does not.
@@ -232,6 +250,11 @@ impl Lane {
             // It reads no more. What it still has to say is read as ever.
             self.deaf = true;
             self.expect_end();
+        }
+        if self.ends_input && self.outbox.is_empty() {
+            self.ends_input = false;
+            // An error means that it has hung up already.
+            let _ = self.stream.shutdown(Shutdown::Write);
         }
     }
 

@@ -3,7 +3,9 @@
 use executor_core::Exit;
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+    },
 };
 use std::{
     env, fs,
@@ -40,6 +42,15 @@ const THREAD_VARIABLES: [&str; 7] = [
     "RAYON_NUM_THREADS",
 ];
 
+/// How many threads libraries in a worker are told to start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InnerThreads {
+    /// Whatever the environment says.
+    Chosen(NonZeroUsize),
+    /// Unless the environment says something.
+    Share(NonZeroUsize),
+}
+
 /// A process that was started, with this side's ends of what connects us.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -55,7 +66,7 @@ pub(crate) struct Started {
 /// `/proc/self/exe` is the running program also when its file was replaced or deleted. Everything that this process
 /// has open is closed in the worker, but for standard output and error: the standard library opens all else
 /// close-on-exec, and so do we.
-pub(crate) fn start_worker(name: &str, inner_threads: Option<NonZeroUsize>) -> io::Result<Started> {
+pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads) -> io::Result<Started> {
     let (channel, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -66,10 +77,12 @@ pub(crate) fn start_worker(name: &str, inner_threads: Option<NonZeroUsize>) -> i
         .stderr(Stdio::piped())
         // Ctrl-C goes to the foreground group, and is for the parent to decide about.
         .process_group(0);
-    if let Some(threads) = inner_threads {
-        let unset = THREAD_VARIABLES.into_iter().filter(|variable| env::var_os(variable).is_none());
-        command.envs(unset.map(|variable| (variable, threads.to_string())));
-    }
+    let (threads, holds) = match inner_threads {
+        InnerThreads::Chosen(threads) => (threads, true),
+        InnerThreads::Share(threads) => (threads, false),
+    };
+    let told = THREAD_VARIABLES.into_iter().filter(|variable| holds || env::var_os(variable).is_none());
+    command.envs(told.map(|variable| (variable, threads.to_string())));
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().expect("it was asked for");
     let connected = (|| {
@@ -113,8 +126,12 @@ pub(crate) fn send(channel: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
 pub(crate) fn signal(child: &Child, pidfd: &OwnedFd, signal: Signal) {
     // An error means that it has ended already.
     let _ = pidfd_send_signal(pidfd, signal);
-    // The group has the worker's number, which nobody else gets before `child` is waited for.
-    let _ = kill_process_group(Pid::from_child(child), signal);
+    // The group has the worker's number, which nobody else gets before `child` is waited for, as somebody else in this
+    // program may have done.
+    let watched = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if waitid(WaitId::PidFd(pidfd.as_fd()), watched).is_ok() {
+        let _ = kill_process_group(Pid::from_child(child), signal);
+    }
 }
 
 /// How much memory a process keeps, in bytes.

@@ -2,7 +2,7 @@
 
 use executor_core::{
     BuildError, Executor, Failure, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
-    admission::{Admission, Full},
+    admission::{Admission, Full, Permit},
     blocking,
     sync::Mutex,
     task::Parcel,
@@ -23,6 +23,7 @@ use crate::{
     builder::ProcessPoolExecutorBuilder,
     driver,
     inbox::{Choices, Shared, Stop},
+    os::InnerThreads,
 };
 
 /// Runs calls in worker processes of this program. Python's `ProcessPoolExecutor`.
@@ -71,7 +72,11 @@ impl ProcessPoolExecutor {
         ProcessPoolExecutorBuilder::default()
     }
 
-    pub(crate) fn start(max_workers: NonZeroUsize, chosen: ProcessPoolExecutorBuilder) -> io::Result<Self> {
+    pub(crate) fn start(
+        max_workers: NonZeroUsize,
+        inner_threads: InnerThreads,
+        chosen: ProcessPoolExecutorBuilder,
+    ) -> io::Result<Self> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let name_prefix = chosen.name_prefix.unwrap_or_else(|| {
             // ORDERING: Relaxed; only uniqueness matters.
@@ -85,8 +90,8 @@ impl ProcessPoolExecutor {
             initializer: chosen.initializer.map(packed).transpose()?,
             finalizer: chosen.finalizer.map(packed).transpose()?,
             recycling: chosen.recycling,
-            inner_threads: chosen.inner_threads,
-            admission: Admission::new(capacity, when_full.unwrap_or_default(), max_workers),
+            inner_threads,
+            admission: Arc::new(Admission::new(capacity, when_full.unwrap_or_default(), max_workers)),
         })?);
         let driven = Arc::clone(&shared);
         let driver = thread::Builder::new()
@@ -97,13 +102,11 @@ impl ProcessPoolExecutor {
 
     /// Encodes a task that was admitted, on the thread that submits it: errors are there at once, and the driver runs no
     /// user code.
-    fn accept(&self, task: Task) {
+    fn accept(&self, task: Task, permit: Permit) {
+        task.hold(permit);
         match task.pack() {
             Ok(parcel) => self.shared.accept(parcel),
-            Err(announcement) => {
-                self.shared.task_ends();
-                drop(announcement);
-            }
+            Err(announcement) => drop(announcement),
         }
     }
 
@@ -141,7 +144,10 @@ impl ProcessPoolExecutor {
         self.shared.close(|_| ());
         let cancelled = if how.cancels_pending() { self.shared.cancel_pending() } else { 0 };
         if let Some(stop) = stop {
-            self.shared.order(|inbox| inbox.stop = Some(stop));
+            self.shared.order(|inbox| {
+                inbox.gives_up = true;
+                inbox.stop = Some(stop);
+            });
         }
         let inside = blocking::current_home() == Some(self.shared.home);
         if !inside && !how.is_no_wait() {
@@ -169,14 +175,13 @@ impl Executor for ProcessPoolExecutor {
         }
         let admission = &shared.chosen.admission;
         match admission.try_enter() {
-            Ok(()) => self.accept(task),
+            Ok(permit) => self.accept(task, permit),
             Err(full) => match admission.when_full() {
                 WhenFull::Reject => drop(task.fail(queue_full(full))),
                 WhenFull::CallerRuns => task.run(|| ()),
                 _ => {
-                    // Without a deadline it ends with room, or when the pool is closed.
-                    let _ = blocking::while_blocked(|| admission.enter(None, || shared.is_closed()));
-                    self.accept(task);
+                    let entered = blocking::while_blocked(|| admission.enter(None, || shared.is_closed()));
+                    self.accept(task, entered.expect("without a deadline it ends with room, or with the pool"));
                 }
             },
         }
@@ -193,16 +198,11 @@ impl Executor for ProcessPoolExecutor {
         });
         let refusal = shared.inbox().refusal();
         match (entered, refusal) {
-            (Ok(()), None) => {
-                self.accept(task);
+            (Ok(permit), None) => {
+                self.accept(task, permit);
                 Ok(())
             }
-            (entered, Some(refusal)) => {
-                if entered.is_ok() {
-                    shared.task_ends();
-                }
-                Err(Rejected::new(task, refusal))
-            }
+            (_, Some(refusal)) => Err(Rejected::new(task, refusal)),
             (Err(full), None) => Err(Rejected::new(task, queue_full(full))),
         }
     }

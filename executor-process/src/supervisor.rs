@@ -6,10 +6,10 @@
 //!     │                 │ │                 │
 //!     │               close └──── kill ─────┤ kill
 //!     │                 ▼                   ▼
-//!     │              Closing           Terminating     a signal that can be handled, then a grace
+//!     │              Closing ── kill ─► Terminating    a signal that can be handled, then a grace
 //!     │                 │                   │
-//!     └─ unfit, kill,   │ deadline,         │ deadline       (Idle, Busy: unfit ──► Killing)
-//!        close, deadline│ kill              │
+//!     └─ unfit, kill,   │ deadline          │ deadline       (Idle, Busy: unfit ──► Killing)
+//!        close, deadline│                   │
 //!              └────────┴─► Killing ◄───────┘          a signal that cannot
 //!
 //!  any of them ──exited──► Dead
@@ -79,9 +79,9 @@ impl State {
             (S::Busy, E::Drained) => (S::Idle, A::Nothing),
             (S::Idle, E::Close) => (S::Closing, A::EndInput),
             (S::Idle | S::Busy, E::Unfit) => (S::Killing, A::Kill),
-            (S::Idle | S::Busy, E::Kill) => (S::Terminating, A::Terminate),
+            (S::Idle | S::Busy | S::Closing, E::Kill) => (S::Terminating, A::Terminate),
 
-            (S::Closing | S::Terminating, E::Deadline) | (S::Closing, E::Kill) => (S::Killing, A::Kill),
+            (S::Closing | S::Terminating, E::Deadline) => (S::Killing, A::Kill),
 
             (state, _) => (state, A::Nothing),
         }
@@ -185,7 +185,7 @@ mod tests {
                     stays(S::Closing),
                     stays(S::Closing),
                     stays(S::Closing),
-                    (S::Killing, A::Kill),
+                    (S::Terminating, A::Terminate),
                     (S::Killing, A::Kill),
                     (S::Dead, A::Bury),
                 ],

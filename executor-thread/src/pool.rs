@@ -7,7 +7,7 @@
 //!
 //! # Another attempt
 //! A task that is to be tried again waits aside until its pause is over, and then enters the queue again, also when the pool
-//! is closed. While one waits, no worker ends.
+//! is closed. While one waits, a closed pool is not over: its workers stay, or one is started when the pause ends.
 //!
 //! # How it ends
 //! A shutdown closes the pool. Workers then leave when they find nothing to do, and the last one wakes who waits
@@ -17,7 +17,7 @@
 
 use executor_core::{
     BrokenCause, BuildError, DropPolicy, Executor, Failure, Future, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
-    admission::{Admission, Full},
+    admission::{Admission, Full, Permit},
     blocking::{self, Home},
     sync::{Condvar, Mutex, MutexGuard},
     task::Retries,
@@ -72,7 +72,7 @@ pub(crate) struct Shared {
     max_workers: NonZeroUsize,
     queue: Queue,
     /// `None`: any number of tasks is taken in.
-    admission: Option<Admission>,
+    admission: Option<Arc<Admission>>,
     /// Tasks that wait for another attempt, by when and which.
     pausing: Mutex<BTreeMap<(Instant, u64), Task>>,
     /// How many of them there are. Counted before the worker that failed is idle.
@@ -106,6 +106,10 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Crew {
     threads: usize,
+    /// Threads that make no more calls, and are not yet at their end.
+    leaving: usize,
+    /// Threads of others that make a call for which there was no room.
+    guests: usize,
     started: usize,
     handles: Vec<JoinHandle<()>>,
 }
@@ -133,7 +137,7 @@ impl ThreadPoolExecutor {
             // ORDERING: Relaxed; only uniqueness matters.
             format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
         });
-        let admission = |(capacity, when_full)| Admission::new(Some(capacity), when_full, max_workers);
+        let admission = |(capacity, when_full)| Arc::new(Admission::new(Some(capacity), when_full, max_workers));
         ThreadPoolExecutor {
             shared: Arc::new(Shared {
                 home: Home::new(),
@@ -185,6 +189,10 @@ impl ThreadPoolExecutor {
         future
     }
 
+    pub(crate) fn execute_scoped(&self, task: Task) {
+        self.shared.take_in_scoped(task);
+    }
+
     /// How many threads the pool has now, spares included.
     #[must_use]
     pub fn worker_count(&self) -> usize {
@@ -194,31 +202,14 @@ impl ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
-        let shared = &self.shared;
-        match shared.admit() {
-            Admitted::ToQueue => shared.accept(task),
-            Admitted::ToRunHere => shared.run_here(task),
-            Admitted::Not(Full { capacity }) => drop(task.fail(Failure::QueueFull { capacity })),
+        if let Err(rejected) = self.shared.take_in(task, self.shared.admit()) {
+            let failure = rejected.failure().clone();
+            drop(rejected.into_value().fail(failure));
         }
     }
 
     fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
-        let shared = &self.shared;
-        match shared.admit_within(limit) {
-            _ if shared.is_closed() => {
-                shared.leaves();
-                Err(Rejected::new(task, shared.refusal()))
-            }
-            Admitted::ToQueue => {
-                shared.accept(task);
-                Ok(())
-            }
-            Admitted::ToRunHere => {
-                shared.run_here(task);
-                Ok(())
-            }
-            Admitted::Not(Full { capacity }) => Err(Rejected::new(task, Failure::QueueFull { capacity })),
-        }
+        self.shared.take_in(task, self.shared.admit_within(limit))
     }
 
     fn max_workers(&self) -> NonZeroUsize {
@@ -256,9 +247,13 @@ impl fmt::Debug for ThreadPoolExecutor {
 
 /// Where a task goes that somebody submits.
 enum Admitted {
-    ToQueue,
-    ToRunHere,
-    Not(Full),
+    ToQueue(Option<Permit>),
+    ToRunHere(Permit),
+    Not(Failure),
+}
+
+fn queue_full(Full { capacity }: Full) -> Admitted {
+    Admitted::Not(Failure::QueueFull { capacity })
 }
 
 impl Shared {
@@ -279,61 +274,107 @@ impl Shared {
     }
 
     fn admit(&self) -> Admitted {
-        let Some(admission) = &self.admission else { return Admitted::ToQueue };
+        if self.is_closed() {
+            return Admitted::Not(self.refusal());
+        }
+        let Some(admission) = &self.admission else { return Admitted::ToQueue(None) };
         match admission.try_enter() {
-            Ok(()) => Admitted::ToQueue,
+            Ok(permit) => Admitted::ToQueue(Some(permit)),
             Err(full) => match admission.when_full() {
-                WhenFull::Reject => Admitted::Not(full),
-                WhenFull::CallerRuns if !self.is_closed() => {
-                    admission.force_enter();
-                    Admitted::ToRunHere
-                }
+                WhenFull::Reject => queue_full(full),
+                WhenFull::CallerRuns => Admitted::ToRunHere(admission.force_enter()),
                 _ => self.wait_for_room(admission, None),
             },
         }
     }
 
     fn admit_within(&self, limit: Duration) -> Admitted {
-        match &self.admission {
-            None => Admitted::ToQueue,
-            Some(admission) if limit.is_zero() => {
-                admission.try_enter().map_or_else(Admitted::Not, |()| Admitted::ToQueue)
-            }
-            Some(admission) => self.wait_for_room(admission, Some(limit)),
+        if self.is_closed() {
+            return Admitted::Not(self.refusal());
+        }
+        let Some(admission) = &self.admission else { return Admitted::ToQueue(None) };
+        match admission.try_enter() {
+            Ok(permit) => Admitted::ToQueue(Some(permit)),
+            Err(full) if limit.is_zero() => queue_full(full),
+            Err(_) => self.wait_for_room(admission, Some(limit)),
         }
     }
 
-    fn wait_for_room(&self, admission: &Admission, limit: Option<Duration>) -> Admitted {
-        if blocking::current_home() == Some(self.home) && admission.try_enter().is_err() {
+    fn wait_for_room(&self, admission: &Arc<Admission>, limit: Option<Duration>) -> Admitted {
+        if self.is_home() {
             // Room may come only from the calls that this thread makes.
-            admission.force_enter();
-            return Admitted::ToRunHere;
+            return Admitted::ToRunHere(admission.force_enter());
         }
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let entered = blocking::while_blocked(|| admission.enter(deadline, || self.is_closed()));
-        entered.map_or_else(Admitted::Not, |()| Admitted::ToQueue)
+        match blocking::while_blocked(|| admission.enter(deadline, || self.is_closed())) {
+            Ok(_) if self.is_closed() => Admitted::Not(self.refusal()),
+            Ok(permit) => Admitted::ToQueue(Some(permit)),
+            Err(full) => queue_full(full),
+        }
     }
 
-    /// A task that was taken in is over, or was refused.
-    fn leaves(&self) {
-        if let Some(admission) = &self.admission {
-            admission.leave();
+    /// Whether this thread makes a call for this pool.
+    fn is_home(&self) -> bool {
+        blocking::current_home() == Some(self.home)
+    }
+
+    fn take_in(self: &Arc<Self>, task: Task, admitted: Admitted) -> Result<(), Rejected<Task>> {
+        match admitted {
+            Admitted::ToQueue(permit) => {
+                if let Some(permit) = permit {
+                    task.hold(permit);
+                }
+                self.accept(task);
+            }
+            Admitted::ToRunHere(permit) => {
+                task.hold(permit);
+                self.run_here(task);
+            }
+            Admitted::Not(failure) => return Err(Rejected::new(task, failure)),
+        }
+        Ok(())
+    }
+
+    /// Takes in a scope's call, which is never rejected: where there is no room, this thread makes it.
+    pub(crate) fn take_in_scoped(self: &Arc<Self>, task: Task) {
+        let admitted = match (self.admit(), &self.admission) {
+            (Admitted::Not(Failure::QueueFull { .. }), Some(admission)) => Admitted::ToRunHere(admission.force_enter()),
+            (admitted, _) => admitted,
+        };
+        if let Err(rejected) = self.take_in(task, admitted) {
+            let failure = rejected.failure().clone();
+            drop(rejected.into_value().fail(failure));
         }
     }
 
     /// Makes a call on the thread that submits it. Too deep on that thread's stack, it goes to the queue after all.
     fn run_here(self: &Arc<Self>, task: Task) {
         task.belong_to(self.home, self);
-        let made = blocking::nested(task, |task| task.run(|| self.leaves()));
-        if let Err(task) = made {
-            self.accept(task);
+        if self.is_home() {
+            if let Err(task) = blocking::nested(task, |task| task.run(|| ())) {
+                self.accept(task);
+            }
+            return;
         }
+        // A shutdown waits for it as for a worker.
+        let mut crew = self.crew.lock();
+        if self.is_closed() {
+            drop(crew);
+            drop(task.fail(self.refusal()));
+            return;
+        }
+        crew.guests += 1;
+        drop(crew);
+        let guest = blocking::enter_as_guest(self.home, self.stopping());
+        task.run(|| ());
+        drop(guest);
+        self.crew.lock().guests -= 1;
+        self.tell_if_over();
     }
 
     /// Puts a task that was admitted into the queue.
     fn accept(self: &Arc<Self>, task: Task) {
         if self.is_closed() {
-            self.leaves();
             drop(task.fail(self.refusal()));
             return;
         }
@@ -362,21 +403,49 @@ impl Shared {
                 pausing.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove())
             };
             let Some(task) = due else { break };
-            self.enqueue(task);
+            if !task.is_over() {
+                task.resume();
+                self.enqueue(task);
+            }
             self.pauses.fetch_sub(1, Ordering::SeqCst); // only now: no worker ends in between
         }
-        if self.is_closed() {
-            self.sleep.wake_all(); // those that only waited for this may end
-        }
+        self.pauses_are_fewer();
     }
 
-    /// Takes out what waits for another attempt.
-    fn take_pausing(&self) -> impl Iterator<Item = Task> {
+    /// Whether no further attempts are made.
+    fn gives_up(&self) -> bool {
+        // ORDERING: SeqCst, against `retry`: either that sees this, or whoever made it true finds what waits.
+        self.cancelling.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst) || self.broken.get().is_some()
+    }
+
+    /// Ends what waits for another attempt. Returns how many of them this cancelled.
+    fn give_up_pausing(&self) -> usize {
         let tasks = std::mem::take(&mut *self.pausing.lock());
-        tasks.into_values().inspect(|_| {
+        let mut cancelled = 0;
+        for task in tasks.into_values() {
+            match self.broken.get() {
+                Some(_) => drop(task.fail(self.refusal())),
+                None => cancelled += usize::from(task.cancel()),
+            }
             self.pauses.fetch_sub(1, Ordering::SeqCst);
-            self.leaves();
-        })
+        }
+        self.pauses_are_fewer();
+        cancelled
+    }
+
+    /// Forgets what was cancelled while it waited for another attempt.
+    fn forget_cancelled_pauses(&self) {
+        let cancelled: Vec<_> = self.pausing.lock().extract_if(.., |_, task| task.is_over()).collect();
+        self.pauses.fetch_sub(cancelled.len(), Ordering::SeqCst);
+        drop(cancelled);
+        self.pauses_are_fewer();
+    }
+
+    fn pauses_are_fewer(&self) {
+        if self.is_closed() {
+            self.sleep.wake_all(); // those that only waited for this may end
+            self.tell_if_over();
+        }
     }
 
     /// Why nothing is accepted any more.
@@ -425,13 +494,14 @@ impl Shared {
     /// idle.
     pub(crate) fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
-        self.leaves();
     }
 
     /// `false`: nothing has come for as long as a worker stays idle.
     pub(crate) fn sleep(&self, spare: bool) -> bool {
         let must_go = || self.may_close() || spare && self.has_surplus();
-        self.sleep.sleep(self.idle_timeout, || !self.queue.is_empty(), must_go)
+        // Who stays in a closed pool stays for a task that waits for another attempt.
+        let limit = self.idle_timeout.filter(|_| !self.is_closed());
+        self.sleep.sleep(limit, || !self.queue.is_empty(), must_go)
     }
 
     /// Whether the pool is closed and no task waits for another attempt.
@@ -452,7 +522,7 @@ impl Shared {
         let (queued, busy) = self.load();
         let idle = crew.threads.saturating_sub(busy);
         let full = self.active.load(Ordering::SeqCst) >= self.max_workers.get();
-        let nobody_left = self.is_closed() && crew.threads == 0;
+        let nobody_left = self.may_close() && crew.threads == 0;
         if full || nobody_left || queued <= idle {
             return;
         }
@@ -548,20 +618,38 @@ impl Shared {
 
     fn leave(&self, mut crew: MutexGuard<'_, Crew>) {
         crew.threads -= 1;
+        crew.leaving += 1;
         self.active.fetch_sub(1, Ordering::SeqCst);
         let last = crew.threads == 0;
         drop(crew);
         if last && self.is_closed() {
             self.sweep();
-            // WAKES: threads in `wait_for_everybody` (predicate: `threads == 0`), which was changed
-            // under their lock.
+        }
+    }
+
+    /// A thread that has left is at its end.
+    pub(crate) fn thread_ends(&self) {
+        self.crew.lock().leaving -= 1;
+        self.tell_if_over();
+    }
+
+    /// Whether nobody is there, or will be, who makes a call of this pool. Of a closed one.
+    fn is_over(&self, crew: &Crew) -> bool {
+        crew.threads + crew.leaving + crew.guests == 0 && self.pauses.load(Ordering::SeqCst) == 0
+    }
+
+    fn tell_if_over(&self) {
+        let crew = self.crew.lock();
+        if self.is_closed() && self.is_over(&crew) {
+            // WAKES: threads in `wait_for_everybody` (predicate: `is_over`). All that it looks at was changed before the lock
+            // was taken, which they hold from their look until they wait.
             self.everybody_left.notify_all();
         }
     }
 
     /// Fails tasks that came too late for any worker. See "How it ends".
     fn sweep(&self) {
-        if self.crew.lock().threads > 0 {
+        if self.crew.lock().threads > 0 || self.pauses.load(Ordering::SeqCst) > 0 {
             return;
         }
         self.fail_queued();
@@ -576,7 +664,6 @@ impl Shared {
     fn take_queued(&self) -> Option<Task> {
         let task = self.queue.pop(None)?;
         self.load.fetch_sub(QUEUED, Ordering::SeqCst);
-        self.leaves();
         Some(task)
     }
 
@@ -592,10 +679,7 @@ impl Shared {
         let _ = self.broken.set(cause); // the first cause is the one to tell
         self.close();
         self.fail_queued();
-        for task in self.take_pausing() {
-            drop(task.fail(self.refusal()));
-        }
-        self.sleep.wake_all();
+        self.give_up_pausing();
     }
 
     /// A worker's initializer failed.
@@ -610,17 +694,17 @@ impl Shared {
         if how.stops_running() {
             self.stopping.store(true, Ordering::SeqCst);
         }
-        let cancelled = if how.cancels_pending() {
+        self.forget_cancelled_pauses();
+        let mut cancelled = 0;
+        if how.cancels_pending() {
             self.cancelling.store(true, Ordering::SeqCst);
-            let pending = iter::from_fn(|| self.take_queued()).chain(iter::once_with(|| self.take_pausing()).flatten());
-            let cancelled = pending.filter_map(|task| task.cancel().then_some(())).count();
-            self.sleep.wake_all(); // those that only waited for a pause to end may end
-            cancelled
-        } else {
-            0
-        };
-        let inside = blocking::current_home() == Some(self.home);
-        if !inside && !how.is_no_wait() {
+            cancelled += iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count();
+        }
+        if self.gives_up() {
+            cancelled += self.give_up_pausing();
+        }
+        self.sweep();
+        if !self.is_home() && !how.is_no_wait() {
             blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
         let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
@@ -629,12 +713,12 @@ impl Shared {
 
     fn unfinished(&self) -> usize {
         let (queued, busy) = self.load();
-        queued + busy + self.pauses.load(Ordering::SeqCst)
+        queued + busy + self.pauses.load(Ordering::SeqCst) + self.crew.lock().guests
     }
 
     fn wait_for_everybody(&self, deadline: Option<Instant>) {
         let mut crew = self.crew.lock();
-        while crew.threads > 0 {
+        while !self.is_over(&crew) {
             match deadline {
                 None => self.everybody_left.wait(&mut crew),
                 Some(deadline) => {
@@ -655,19 +739,16 @@ impl Shared {
 
 impl Retries for Shared {
     fn retry(self: Arc<Self>, task: Task, pause: Duration) {
-        if let Some(admission) = &self.admission {
-            admission.force_enter(); // the attempt that is over leaves
-        }
         self.pauses.fetch_add(1, Ordering::SeqCst);
         let at = timer::after(pause);
-        let pool = Arc::downgrade(&self);
         self.pausing.lock().insert((at, task.id().number()), task);
-        let planned = timer::at(at, move || {
-            if let Some(pool) = pool.upgrade() {
-                pool.resume(at);
-            }
-        });
-        match planned {
+        if self.gives_up() {
+            // ORDERING: SeqCst, as in `next_task`.
+            self.cancelled_in_motion.fetch_add(self.give_up_pausing(), Ordering::SeqCst);
+            return;
+        }
+        let pool = Arc::clone(&self); // lives as long as something is to be done
+        match timer::at(at, move || pool.resume(at)) {
             Ok(entry) => entry.keep(),
             // No pause, then: the pool's own threads are there.
             Err(_) => self.resume(at),

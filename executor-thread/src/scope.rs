@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "a closure's lifetime is extended for as long as its scope waits for it")]
 
-use executor_core::{Executor, Future, Task, TaskError, sync::Mutex};
+use executor_core::{Future, Task, TaskError, sync::Mutex};
 use std::{
     fmt,
     marker::PhantomData,
@@ -128,7 +128,8 @@ impl Drop for AbortIfPanic {
 }
 
 impl<'scope> Scope<'scope, '_> {
-    /// Submits `call` to the scope's pool. Dropping the returned handle does not cancel it.
+    /// Submits `call` to the scope's pool. Dropping the returned handle does not cancel it. Where the pool has a
+    /// [queue capacity](crate::ThreadPoolExecutorBuilder::queue_capacity) that is used up and rejects calls, this thread makes it.
     #[track_caller]
     pub fn spawn<F, R>(&'scope self, call: F) -> ScopedFuture<'scope, R>
     where
@@ -161,7 +162,7 @@ impl<'scope> Scope<'scope, '_> {
         let spawned = Arc::new(Spawned { future, asked: AtomicBool::new(false) });
         // Listed before it is submitted: from here on the scope waits for it, whatever happens.
         self.spawned.lock().push(Arc::clone(&spawned));
-        self.pool.execute(task);
+        self.pool.execute_scoped(task);
         ScopedFuture { spawned, value, scope: PhantomData }
     }
 

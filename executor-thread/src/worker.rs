@@ -18,7 +18,7 @@ use crate::{pool::Shared, queue::Local};
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
 pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
     let _guard = AbortIfPanic;
-    let _entered = blocking::enter(Rc::new(Member(Arc::clone(&pool))));
+    let entered = blocking::enter(Rc::new(Member(Arc::clone(&pool))));
     if let Err(failure) = initialize(&pool) {
         pool.break_down(failure);
     }
@@ -33,11 +33,14 @@ pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
             break;
         }
     }
-    // The thread has left already, but whoever waits for its end waits for this too.
+    // It has left, so nobody counts on it any more. But a shutdown waits for it, unless it is its own.
+    drop(entered);
     if let Some(finalizer) = pool.finalizer() {
+        let _guest = blocking::enter_as_guest(pool.home(), pool.stopping());
         // Its panic is printed by the hook; nothing is left that it could break.
         let _ = call(finalizer);
     }
+    pool.thread_ends();
 }
 
 fn initialize(pool: &Shared) -> Result<(), Failure> {

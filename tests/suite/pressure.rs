@@ -1,8 +1,13 @@
 //! Pools that take in only so many calls, and which of those that wait comes first.
 
 use crate::support::{Backend, Choices, DEADLINE, Gate, Log, append, eventually, pass};
-use concurrent_futures::{Executor, Priority, Shutdown, TaskOptions, WhenFull};
-use std::{process, thread, time::Duration};
+use concurrent_futures::{Executor, Priority, RetryPolicy, Shutdown, TaskOptions, WhenFull};
+use std::{
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 fn bounded<B: Backend>(workers: usize, waiting: usize, when_full: WhenFull) -> Box<dyn Executor> {
     B::pool_of(workers, Choices { queue_capacity: Some((waiting, when_full)), ..Choices::default() })
@@ -54,21 +59,26 @@ pub(crate) fn arguments_come_back<B: Backend>() {
 pub(crate) fn a_full_pool_makes_the_caller_wait<B: Backend>() {
     let pool = bounded::<B>(1, 1, WhenFull::Block);
     let gate = Gate::new();
-    let first = pool.submit(pass, gate.key());
-    let second = pool.submit(pass, gate.key());
+    let accepted = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let third = scope.spawn(|| pool.submit(|x: u32| x, 3));
-        // Room comes only with the end of the first call.
+        let submitter = scope.spawn(|| {
+            let submit = |_| {
+                let future = pool.submit(pass, gate.key());
+                accepted.fetch_add(1, Ordering::SeqCst);
+                future
+            };
+            (0..5).map(submit).collect::<Vec<_>>()
+        });
+        eventually("the pool is full", || accepted.load(Ordering::SeqCst) >= 2);
         gate.await_arrivals(1);
-        assert!(!third.is_finished());
+        thread::sleep(Duration::from_millis(30)); // for one that does not wait to show itself
+        assert_eq!(accepted.load(Ordering::SeqCst), 2, "one that runs, and one that waits");
         gate.open();
-        assert_eq!(third.join().unwrap().result().unwrap(), 3);
+        submitter.join().unwrap().into_iter().for_each(|future| future.result().unwrap());
     });
-    first.result().unwrap();
-    second.result().unwrap();
 }
 
-/// CAN-09: whoever waits for room is told when there will be none.
+/// Whoever waits for room is told when there will be none.
 pub(crate) fn a_shutdown_ends_the_wait_for_room<B: Backend>() {
     let pool = bounded::<B>(1, 0, WhenFull::Block);
     let gate = Gate::new();
@@ -132,7 +142,35 @@ pub(crate) fn a_map_without_room_ends_at_its_limit<B: Backend>() {
     running.result().unwrap();
 }
 
-/// Cancelled calls make room as well.
+/// A call that is cancelled makes room at once, whatever still runs; one that is made in place, when it is over.
+pub(crate) fn a_call_that_ends_makes_room<B: Backend>() {
+    let pool = bounded::<B>(1, 1, WhenFull::Reject);
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    for _ in 0..5 {
+        let waiting = pool.submit(|x: u32| x, 1);
+        assert!(pool.try_submit(|x: u32| x, 2).unwrap_err().is_queue_full());
+        assert!(waiting.cancel());
+    }
+    let patient = TaskOptions::new().retry(RetryPolicy::attempts(2).delay(DEADLINE));
+    let waiting = pool.submit(|x: u32| x, 1);
+    gate.open();
+    running.result().unwrap();
+    waiting.result().unwrap();
+    for _ in 0..3 {
+        let log = Log::new();
+        let fails = |log: String| -> () {
+            append(&log, "attempt");
+            panic!("on purpose");
+        };
+        let pausing = pool.with(patient.clone()).submit(fails, log.path());
+        eventually("it waits for another attempt", || log.lines().len() == 1 && !pausing.running());
+        assert!(pausing.cancel());
+    }
+    assert_eq!(pool.submit(|x: u32| x, 3).result().unwrap(), 3);
+    assert!(pool.shutdown(Shutdown::wait()).is_complete(), "no pause is waited for that nobody wants");
+}
+
 pub(crate) fn many_callers_share_the_room<B: Backend>() {
     let pool = bounded::<B>(2, 3, WhenFull::Block);
     thread::scope(|scope| {
