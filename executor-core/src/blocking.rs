@@ -105,44 +105,19 @@ fn worker() -> Option<Rc<dyn Worker>> {
     CURRENT.try_with(|worker| worker.borrow().clone()).ok().flatten()
 }
 
-thread_local! {
-    /// A future was polled by the call that this thread makes, and was not done: the thread may park, where nobody sees it.
-    static MAY_PARK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The thread may park until something is done elsewhere: its pool puts a spare to work.
-pub(crate) fn may_park() {
-    if !MAY_PARK.get()
-        && let Some(worker) = worker()
-    {
-        MAY_PARK.set(true);
+/// The thread may block until something is done elsewhere: its pool puts a spare to work. Returns whether it has a pool.
+pub(crate) fn block() -> bool {
+    let worker = worker();
+    if let Some(worker) = &worker {
         worker.block();
     }
+    worker.is_some()
 }
 
-/// The thread has not parked, or no longer does.
-pub(crate) fn is_back() {
-    if MAY_PARK.replace(false)
-        && let Some(worker) = worker()
-    {
+/// The thread is back from [`block`].
+pub(crate) fn unblock() {
+    if let Some(worker) = worker() {
         worker.unblock();
-    }
-}
-
-/// A call begins, at whose end the thread is back from wherever the call has parked it.
-pub(crate) fn expect_back() -> ExpectBack {
-    ExpectBack { outer: MAY_PARK.replace(false) }
-}
-
-/// From [`expect_back`].
-pub(crate) struct ExpectBack {
-    outer: bool,
-}
-
-impl Drop for ExpectBack {
-    fn drop(&mut self) {
-        is_back();
-        MAY_PARK.set(self.outer);
     }
 }
 

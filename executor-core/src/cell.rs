@@ -39,7 +39,7 @@ use std::{
 use crate::{
     admission::Permit,
     arrivals::Arrivals,
-    blocking::{self, Home},
+    blocking::Home,
     current::{self, StopSource},
     error::{BrokenCause, Failure, TaskError, TaskId},
     future::Future,
@@ -638,10 +638,9 @@ impl<W: Work> Cell<W> {
 
 impl<W: Work> Cell<W> {
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
+        let entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
         // Whoever makes this call on top of another one goes on only when it is over.
-        let _waiting = waits::enter_regardless(self.header.id);
-        let _entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
-        let _back = blocking::expect_back();
+        let _waiting = entered.outer_without_limit().map(|outer| waits::enter_outer(outer, self.header.id));
         catch(|| work.run())
     }
 

@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     error, fmt,
     marker::PhantomData,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -38,21 +39,35 @@ struct Call {
     ticket: u64,
 }
 
+/// What a thread does for pools, as far as it is a call's affair.
+struct Current {
+    call: Option<Call>,
+    /// The call has polled a future that is not done: the thread may park, where nobody sees it, and its pool was told.
+    may_park: bool,
+}
+
 thread_local! {
-    static CURRENT: Cell<Option<Call>> = const { Cell::new(None) };
+    static CURRENT: Cell<Current> = const { Cell::new(Current { call: None, may_park: false }) };
 }
 
 /// Makes the current thread one that makes a call, until the guard is dropped.
 #[must_use = "the thread makes the call only while the guard lives"]
 pub fn enter(source: Arc<dyn StopSource>, ticket: u64) -> Entered {
-    let previous = CURRENT.replace(Some(Call { source, ticket }));
+    let previous = CURRENT.replace(Current { call: Some(Call { source, ticket }), may_park: false });
     Entered { previous, not_send: PhantomData }
 }
 
 /// From [`enter`].
 pub struct Entered {
-    previous: Option<Call>,
+    previous: Current,
     not_send: PhantomData<*const ()>,
+}
+
+impl Entered {
+    /// The call on top of which this one is made, unless it ends by itself.
+    pub(crate) fn outer_without_limit(&self) -> Option<TaskId> {
+        self.previous.call.as_ref().and_then(Call::task_without_limit)
+    }
 }
 
 impl fmt::Debug for Entered {
@@ -63,26 +78,48 @@ impl fmt::Debug for Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.replace(self.previous.take());
+        let previous = mem::replace(&mut self.previous, Current { call: None, may_park: false });
+        if CURRENT.replace(previous).may_park {
+            blocking::unblock();
+        }
     }
 }
 
-/// What `look` sees of the call that this thread makes now. A thread that is being taken down makes none.
-fn look<T>(look: impl FnOnce(&Call) -> T) -> Option<T> {
-    CURRENT
-        .try_with(|current| {
-            let call = current.take()?;
-            let seen = look(&call);
-            current.set(Some(call));
-            Some(seen)
-        })
-        .ok()
-        .flatten()
+impl Call {
+    fn task_without_limit(&self) -> Option<TaskId> {
+        self.source.task().filter(|_| !self.source.has_limit())
+    }
+}
+
+/// What `look` sees, and changes, of what this thread does. A thread that is being taken down does nothing.
+fn look<T>(look: impl FnOnce(&mut Current) -> T) -> Option<T> {
+    let seen = CURRENT.try_with(|cell| {
+        let mut current = cell.replace(Current { call: None, may_park: false });
+        let seen = look(&mut current);
+        cell.set(current);
+        seen
+    });
+    seen.ok()
 }
 
 /// The task whose call this thread makes now, where it is known, and unless it ends by itself.
 pub(crate) fn task_without_limit() -> Option<TaskId> {
-    look(|call| call.source.task().filter(|_| !call.source.has_limit())).flatten()
+    look(|current| current.call.as_ref().and_then(Call::task_without_limit)).flatten()
+}
+
+/// The call on this thread has polled a future that is not done: the thread may now park until it is.
+pub(crate) fn may_park() {
+    let news = look(|current| current.call.is_some() && !mem::replace(&mut current.may_park, true));
+    if news == Some(true) && !blocking::block() {
+        look(|current| current.may_park = false); // nobody minds
+    }
+}
+
+/// The call on this thread has not parked it, or is back.
+pub(crate) fn is_back() {
+    if look(|current| mem::take(&mut current.may_park)) == Some(true) {
+        blocking::unblock();
+    }
 }
 
 /// The call that this thread makes now.
@@ -113,7 +150,7 @@ pub(crate) fn task_without_limit() -> Option<TaskId> {
 /// ```
 #[must_use]
 pub fn current_task() -> CurrentTask {
-    let call = look(Call::clone);
+    let call = look(|current| current.call.clone()).flatten();
     let task = call.as_ref().and_then(|call| call.source.task());
     CurrentTask { task, token: CancelToken { call, pool: blocking::pool_is_stopping() } }
 }

@@ -13,6 +13,7 @@ use std::{
 use crate::{
     blocking,
     cell::Reader,
+    current,
     error::{Failure, TaskError, TaskId},
     state::State,
     waits::{self, Awaited},
@@ -317,11 +318,11 @@ impl<R> std::future::Future for Future<R> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.0.poll_take(context.waker()) {
             Some(outcome) => {
-                blocking::is_back();
+                current::is_back();
                 Poll::Ready(outcome)
             }
             None => {
-                blocking::may_park();
+                current::may_park();
                 Poll::Pending
             }
         }

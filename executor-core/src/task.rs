@@ -103,14 +103,14 @@ impl Task {
     }
 
     /// Says to which pool in this process it belongs: workers of the pool `home` may run it in place when they wait for
-    /// it, and `pool` is where it goes for another attempt.
-    pub fn belong_to<P: Retries + 'static>(&self, home: Home, pool: &Arc<P>) {
+    /// it, and `pool` is where it goes for another attempt. Returns its [priority](Self::priority).
+    pub fn belong_to<P: Retries + 'static>(&self, home: Home, pool: &Arc<P>) -> Priority {
         let header = self.0.get().header();
         header.set_home(home);
-        if header.options().is_some() {
-            let pool: Weak<P> = Arc::downgrade(pool);
-            header.set_retries(pool);
-        }
+        let Some(options) = header.options() else { return Priority::Normal };
+        let pool: Weak<P> = Arc::downgrade(pool);
+        header.set_retries(pool);
+        options.chosen_priority()
     }
 
     /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its

@@ -82,8 +82,12 @@ pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>
 /// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Others at least
 /// shall know.
 pub(crate) fn enter_regardless(awaited: TaskId) -> Option<Waiting> {
-    let waiter = current::task_without_limit()?;
-    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited)))
+    current::task_without_limit().map(|waiter| enter_outer(waiter, awaited))
+}
+
+/// As [`enter_regardless`], for `outer`, on top of whose call that of `inner` is made.
+pub(crate) fn enter_outer(outer: TaskId, inner: TaskId) -> Waiting {
+    Waiting::new(WAITS.lock().get_or_insert_default(), outer, Awaited::One(inner))
 }
 
 /// From [`enter`].

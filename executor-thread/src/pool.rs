@@ -16,7 +16,8 @@
 //! may have acted (sequentially consistent on both sides), and whoever takes it fails it as shut down.
 
 use executor_core::{
-    BrokenCause, BuildError, DropPolicy, Executor, Failure, Future, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
+    BrokenCause, BuildError, DropPolicy, Executor, Failure, Future, Priority, Rejected, Shutdown, ShutdownReport, Task,
+    WhenFull,
     admission::{Admission, Full, Permit},
     blocking::{self, Home},
     sync::{Condvar, Mutex, MutexGuard},
@@ -202,6 +203,9 @@ impl ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
+        if self.shared.admission.is_none() {
+            return self.shared.accept(task); // there is always room
+        }
         if let Err(rejected) = self.shared.take_in(task, self.shared.admit()) {
             let failure = rejected.failure().clone();
             drop(rejected.into_value().fail(failure));
@@ -378,18 +382,18 @@ impl Shared {
             drop(task.fail(self.refusal()));
             return;
         }
-        task.belong_to(self.home, self);
-        self.enqueue(task);
+        let level = task.belong_to(self.home, self);
+        self.enqueue(task, level);
         if self.is_closed() {
             self.sweep();
         }
     }
 
-    fn enqueue(self: &Arc<Self>, task: Task) {
+    fn enqueue(self: &Arc<Self>, task: Task, level: Priority) {
         // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
         // that worker sees the task.
         self.load.fetch_add(QUEUED, Ordering::SeqCst);
-        self.queue.push(task);
+        self.queue.push(task, level);
         if !self.sleep.wake_one() {
             self.start_thread_if_needed();
         }
@@ -405,7 +409,8 @@ impl Shared {
             let Some(task) = due else { break };
             if !task.is_over() {
                 task.resume();
-                self.enqueue(task);
+                let level = task.priority();
+                self.enqueue(task, level);
             }
             self.pauses.fetch_sub(1, Ordering::SeqCst); // only now: no worker ends in between
         }

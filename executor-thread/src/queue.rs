@@ -61,8 +61,8 @@ impl Queue {
         self.free.lock().push(local);
     }
 
-    pub(crate) fn push(&self, task: Task) {
-        match task.priority() {
+    pub(crate) fn push(&self, task: Task, level: Priority) {
+        match level {
             Priority::Normal => self.injector.push(task),
             level => {
                 let mut levels = self.levels.lock();
@@ -154,7 +154,7 @@ mod tests {
         let pushed: Vec<TaskId> = tasks.iter().map(Task::id).collect();
         let mut popped = Vec::new();
         for task in tasks {
-            queue.push(task);
+            queue.push(task, Priority::Normal);
             if popped.len() < 50 {
                 popped.push(queue.pop(local.as_ref()).unwrap().id());
             }
@@ -170,7 +170,7 @@ mod tests {
         let (busy, idle) = (queue.claim_local(), queue.claim_local());
         let (tasks, _futures) = tasks(8);
         let pushed: Vec<TaskId> = tasks.iter().map(Task::id).collect();
-        tasks.into_iter().for_each(|task| queue.push(task));
+        tasks.into_iter().for_each(|task| queue.push(task, Priority::Normal));
         let mut seen = vec![queue.pop(busy.as_ref()).unwrap().id()];
         // The busy worker now holds a batch and never comes back for it.
         seen.extend(iter::from_fn(|| queue.pop(idle.as_ref())).map(|task| task.id()));
