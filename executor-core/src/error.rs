@@ -450,6 +450,51 @@ impl fmt::Display for Timeout {
 
 impl error::Error for Timeout {}
 
+/// What an executor did not accept, and why. From
+/// [`Executor::try_submit`](crate::Executor::try_submit).
+pub struct Rejected<T> {
+    pub(crate) value: T,
+    pub(crate) failure: Failure,
+}
+
+impl<T> Rejected<T> {
+    /// `value` was not accepted, because of `failure`.
+    pub fn new(value: T, failure: Failure) -> Self {
+        Rejected { value, failure }
+    }
+
+    /// What was not accepted: for a call, its arguments.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Whether it is worth another try later.
+    #[must_use]
+    pub fn is_queue_full(&self) -> bool {
+        matches!(self.failure, Failure::QueueFull { .. })
+    }
+}
+
+impl<T> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.failure)
+    }
+}
+
+impl<T> error::Error for Rejected<T> {}
+
 /// Why an executor could not be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,13 +1,13 @@
 //! What a backend must do, and what every caller then gets.
 
-use std::{error, fmt, num::NonZeroUsize, panic::Location, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
     context::Context,
-    error::Failure,
+    error::Rejected,
     future::Future,
-    map::Map,
-    options::{TaskOptions, With},
+    map::{Map, Target},
+    options::TaskOptions,
     portable::{Bound, Plain},
     shutdown::{Shutdown, ShutdownReport},
     task::Task,
@@ -184,7 +184,7 @@ pub trait Executor: Send + Sync {
     where
         Self: Sized,
     {
-        Map::new(self, Plain(function), items.into_iter(), Location::caller())
+        Map::new(Target::of(self), Plain(function), items.into_iter(), Location::caller())
     }
 
     /// As [`map`](Self::map), with a context that is sent once to each worker.
@@ -211,7 +211,17 @@ pub trait Executor: Send + Sync {
         Self: Sized,
     {
         let function = Bound { function, context: context.clone() };
-        Map::new(self, function, items.into_iter(), Location::caller())
+        Map::new(Target::of(self), function, items.into_iter(), Location::caller())
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(executor: &'a impl Executor) -> Self {
+        Target {
+            execute: Box::new(|task, limit| executor.try_execute(task, limit)),
+            workers: executor.max_workers(),
+            single_calls: executor.task_options().is_some_and(TaskOptions::are_for_single_calls),
+        }
     }
 }
 
@@ -243,46 +253,42 @@ macro_rules! executor_through {
 
 executor_through!(&E, Box<E>, Arc<E>);
 
-/// What an executor did not accept, and why. From [`Executor::try_submit`].
-pub struct Rejected<T> {
-    value: T,
-    failure: Failure,
+/// An executor, with choices for the calls that are submitted through it. From [`Executor::with`].
+#[derive(Clone, Debug)]
+pub struct With<E> {
+    executor: E,
+    options: Arc<TaskOptions>,
 }
 
-impl<T> Rejected<T> {
-    /// `value` was not accepted, because of `failure`.
-    pub fn new(value: T, failure: Failure) -> Self {
-        Rejected { value, failure }
-    }
-
-    /// What was not accepted: for a call, its arguments.
-    pub fn into_value(self) -> T {
-        self.value
-    }
-
-    /// Why.
-    #[must_use]
-    pub fn failure(&self) -> &Failure {
-        &self.failure
-    }
-
-    /// Whether it is worth another try later.
-    #[must_use]
-    pub fn is_queue_full(&self) -> bool {
-        matches!(self.failure, Failure::QueueFull { .. })
+impl<E: Executor> With<E> {
+    /// Calls that are submitted to this go to `executor`, with `options`. What an executor of this kind itself was given
+    /// before is overridden.
+    pub fn new(executor: E, options: TaskOptions) -> Self {
+        let options = executor.task_options().map_or_else(|| options.clone(), |before| options.or(before));
+        With { executor, options: Arc::new(options) }
     }
 }
 
-impl<T> fmt::Debug for Rejected<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected").field("failure", &self.failure).finish_non_exhaustive()
+impl<E: Executor> Executor for With<E> {
+    fn execute(&self, task: Task) {
+        task.choose(&self.options);
+        self.executor.execute(task);
+    }
+
+    fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
+        task.choose(&self.options);
+        self.executor.try_execute(task, limit)
+    }
+
+    fn max_workers(&self) -> NonZeroUsize {
+        self.executor.max_workers()
+    }
+
+    fn shutdown(&self, how: Shutdown) -> ShutdownReport {
+        self.executor.shutdown(how)
+    }
+
+    fn task_options(&self) -> Option<&TaskOptions> {
+        Some(&self.options)
     }
 }
-
-impl<T> fmt::Display for Rejected<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.failure)
-    }
-}
-
-impl<T> error::Error for Rejected<T> {}

@@ -28,10 +28,8 @@ use std::{
 
 use crate::{
     arrivals::Arrivals,
-    error::{Failure, TaskError, TaskId},
-    executor::Executor,
+    error::{Failure, Rejected, TaskError, TaskId},
     future::Future,
-    options::TaskOptions,
     portable::Function,
     task::Task,
     value::Value,
@@ -89,6 +87,16 @@ pub struct Map<'a, I: Iterator, R> {
     current: Current<R>,
 }
 
+/// Where a map sends its chunks.
+pub(crate) struct Target<'a> {
+    pub(crate) execute: Execute<'a>,
+    pub(crate) workers: NonZeroUsize,
+    /// What was chosen for calls is meant for each item.
+    pub(crate) single_calls: bool,
+}
+
+type Execute<'a> = Box<dyn Fn(Task, Duration) -> Result<(), Rejected<Task>> + 'a>;
+
 /// Sends a chunk off, if there is room for it now, or within the limit. Gives it back otherwise.
 type Submit<'a, A, R> = Box<dyn FnMut(Vec<A>, Duration) -> Result<Future<Batch<R>>, Vec<A>> + 'a>;
 
@@ -119,13 +127,13 @@ where
     I::Item: Value,
 {
     /// A map whose chunks go to `executor`.
-    pub(crate) fn new<F>(executor: &'a impl Executor, function: F, items: I, site: &'static Location<'static>) -> Self
+    pub(crate) fn new<F>(target: Target<'a>, function: F, items: I, site: &'static Location<'static>) -> Self
     where
         F: Function<I::Item, Output = R>,
     {
         let submit = move |items, limit| {
             let (task, future) = Task::new(Many { function: function.clone(), items }, site);
-            match executor.try_execute(task, limit) {
+            match (target.execute)(task, limit) {
                 Ok(()) => Ok(future),
                 Err(rejected) if rejected.is_queue_full() => {
                     let work = rejected.into_value().reclaim::<Many<F, I::Item>>();
@@ -138,14 +146,13 @@ where
                 }
             }
         };
-        let single = executor.task_options().is_some_and(TaskOptions::are_for_single_calls);
         Map {
             submit: Box::new(submit),
-            workers: executor.max_workers().get(),
+            workers: target.workers.get(),
             site,
             items: Some(items),
             held: None,
-            chunk_size: single.then_some(NonZeroUsize::MIN),
+            chunk_size: target.single_calls.then_some(NonZeroUsize::MIN),
             buffer: None,
             order: Order::Input,
             limit: None,

@@ -1,16 +1,11 @@
 //! What can be chosen for single calls: a time limit, a priority, further attempts.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use crate::{
-    executor::{Executor, Rejected},
-    levels::Priority,
-    retry::RetryPolicy,
-    shutdown::{Shutdown, ShutdownReport},
-    task::Task,
-};
+use crate::{levels::Priority, retry::RetryPolicy};
 
-/// Choices for the calls that are submitted through [`Executor::with`].
+/// Choices for the calls that are submitted through
+/// [`Executor::with`](crate::Executor::with).
 ///
 /// # Examples
 /// ```
@@ -92,51 +87,11 @@ impl TaskOptions {
     }
 
     /// These choices, and those of `others` where nothing was chosen here.
-    fn or(&self, others: &TaskOptions) -> TaskOptions {
+    pub(crate) fn or(&self, others: &TaskOptions) -> TaskOptions {
         TaskOptions {
             time_limit: self.time_limit.or(others.time_limit),
             priority: self.priority.or(others.priority),
             retry: self.retry.clone().or_else(|| others.retry.clone()),
         }
-    }
-}
-
-/// An executor, with choices for the calls that are submitted through it. From [`Executor::with`].
-#[derive(Clone, Debug)]
-pub struct With<E> {
-    executor: E,
-    options: Arc<TaskOptions>,
-}
-
-impl<E: Executor> With<E> {
-    /// Calls that are submitted to this go to `executor`, with `options`. What an executor of this kind itself was given
-    /// before is overridden.
-    pub fn new(executor: E, options: TaskOptions) -> Self {
-        let options = executor.task_options().map_or_else(|| options.clone(), |before| options.or(before));
-        With { executor, options: Arc::new(options) }
-    }
-}
-
-impl<E: Executor> Executor for With<E> {
-    fn execute(&self, task: Task) {
-        task.choose(&self.options);
-        self.executor.execute(task);
-    }
-
-    fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
-        task.choose(&self.options);
-        self.executor.try_execute(task, limit)
-    }
-
-    fn max_workers(&self) -> NonZeroUsize {
-        self.executor.max_workers()
-    }
-
-    fn shutdown(&self, how: Shutdown) -> ShutdownReport {
-        self.executor.shutdown(how)
-    }
-
-    fn task_options(&self) -> Option<&TaskOptions> {
-        Some(&self.options)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | `pool` | the handle: accepting tasks, starting threads, shutdown |
+//! | `pool` | the handle |
+//! | `shared` | what handle and threads share: taking tasks in, starting threads, ending |
 //! | `builder` | what can be chosen |
 //! | `worker` | one loop: find work, run it, sleep |
 //! | `queue` | where tasks wait, and who takes which first |
@@ -15,6 +16,7 @@ mod builder;
 mod pool;
 mod queue;
 mod scope;
+mod shared;
 mod sleep;
 mod worker;
 

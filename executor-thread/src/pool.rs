@@ -1,49 +1,9 @@
-//! The handle: accepting tasks, starting threads, shutdown.
-//!
-//! # When a thread is started
-//! Threads start one by one: a task that is accepted starts one if more tasks are queued than workers are idle, and
-//! fewer than `max_workers` can run. A worker that blocks on another task does not count as one that can run,
-//! so a spare thread takes its place; when it is back, a spare leaves as soon as it has finished its task.
-//!
-//! # Another attempt
-//! A task that is to be tried again waits aside until its pause is over, and then enters the queue again, also when the pool
-//! is closed. While one waits, a closed pool is not over: its workers stay, or one is started when the pause ends.
-//!
-//! # How it ends
-//! A shutdown closes the pool. Workers then leave when they find nothing to do, and the last one wakes who waits
-//! for them. A task that was accepted in the very moment of closing is either run by a worker that is
-//! still there, or found by the last to leave, or by the thread that submitted it: both look after the other
-//! may have acted (sequentially consistent on both sides), and whoever takes it fails it as shut down.
+//! The handle: accepting tasks, shutdown.
 
-use executor_core::{
-    BrokenCause, BuildError, DropPolicy, Executor, Failure, Future, Priority, Rejected, Shutdown, ShutdownReport, Task,
-    WhenFull,
-    admission::{Admission, Full, Permit},
-    blocking::{self, Home},
-    sync::{Condvar, Mutex, MutexGuard},
-    task::Retries,
-    timer,
-    worker_call::WorkerCall,
-};
-use once_cell::sync::OnceCell;
-use std::{
-    collections::BTreeMap,
-    fmt, iter,
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use executor_core::{BuildError, Executor, Future, Rejected, Shutdown, ShutdownReport, Task};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use crate::{
-    builder::ThreadPoolExecutorBuilder,
-    queue::{Local, Queue},
-    sleep::Sleep,
-    worker,
-};
+use crate::{builder::ThreadPoolExecutorBuilder, shared::Shared};
 
 /// Runs calls on a fixed number of threads of this process. Python's `ThreadPoolExecutor`, with work stealing.
 ///
@@ -68,56 +28,6 @@ pub struct ThreadPoolExecutor {
     shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
-    home: Home,
-    max_workers: NonZeroUsize,
-    queue: Queue,
-    /// `None`: any number of tasks is taken in.
-    admission: Option<Arc<Admission>>,
-    /// Tasks that wait for another attempt, by when and which.
-    pausing: Mutex<BTreeMap<(Instant, u64), Task>>,
-    /// How many of them there are. Counted before the worker that failed is idle.
-    pauses: AtomicUsize,
-    sleep: Sleep,
-    /// Tasks in the queue (low half) and threads with a task (high half), changed together.
-    load: AtomicU64,
-    /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
-    active: AtomicUsize,
-    closed: AtomicBool,
-    /// What has not begun is to be cancelled.
-    cancelling: AtomicBool,
-    /// What runs is asked to stop.
-    stopping: Arc<AtomicBool>,
-    /// Tasks that a worker cancelled because of that, and that no shutdown has told yet.
-    cancelled_in_motion: AtomicUsize,
-    /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
-    dismissed: AtomicBool,
-    broken: OnceCell<BrokenCause>,
-    crew: Mutex<Crew>,
-    everybody_left: Condvar,
-    drop_policy: DropPolicy,
-    name_prefix: String,
-    stack_size_bytes: Option<usize>,
-    idle_timeout: Option<Duration>,
-    initializer: Option<WorkerCall>,
-    finalizer: Option<WorkerCall>,
-}
-
-/// The threads.
-#[derive(Default)]
-struct Crew {
-    threads: usize,
-    /// Threads that make no more calls, and are not yet at their end.
-    leaving: usize,
-    /// Threads of others that make a call for which there was no room.
-    guests: usize,
-    started: usize,
-    handles: Vec<JoinHandle<()>>,
-}
-
-const QUEUED: u64 = 1;
-const BUSY: u64 = 1 << 32;
-
 impl ThreadPoolExecutor {
     /// A pool on which at most `max_workers` calls run at a time. Threads start as they are needed.
     ///
@@ -133,39 +43,7 @@ impl ThreadPoolExecutor {
     }
 
     pub(crate) fn start(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Self {
-        static POOLS: AtomicUsize = AtomicUsize::new(0);
-        let name_prefix = chosen.name_prefix.unwrap_or_else(|| {
-            // ORDERING: Relaxed; only uniqueness matters.
-            format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
-        });
-        let admission = |(capacity, when_full)| Arc::new(Admission::new(Some(capacity), when_full, max_workers));
-        ThreadPoolExecutor {
-            shared: Arc::new(Shared {
-                home: Home::new(),
-                max_workers,
-                queue: Queue::new(max_workers.get()),
-                admission: chosen.queue_capacity.map(admission),
-                pausing: Mutex::default(),
-                pauses: AtomicUsize::new(0),
-                sleep: Sleep::default(),
-                load: AtomicU64::new(0),
-                active: AtomicUsize::new(0),
-                closed: AtomicBool::new(false),
-                cancelling: AtomicBool::new(false),
-                stopping: Arc::default(),
-                cancelled_in_motion: AtomicUsize::new(0),
-                dismissed: AtomicBool::new(false),
-                broken: OnceCell::new(),
-                crew: Mutex::default(),
-                everybody_left: Condvar::new(),
-                drop_policy: chosen.drop_policy,
-                name_prefix,
-                stack_size_bytes: chosen.stack_size_bytes,
-                idle_timeout: chosen.idle_timeout,
-                initializer: chosen.initializer,
-                finalizer: chosen.finalizer,
-            }),
-        }
+        ThreadPoolExecutor { shared: Arc::new(Shared::new(max_workers, chosen)) }
     }
 
     /// Submits a closure with whatever it captured. It stays in this process, so nothing needs to be serialisable.
@@ -190,40 +68,33 @@ impl ThreadPoolExecutor {
         future
     }
 
+    /// Accepts a scope's call, which is never rejected.
     pub(crate) fn execute_scoped(&self, task: Task) {
-        self.shared.take_in_scoped(task);
+        self.shared.execute_scoped(task);
     }
 
     /// How many threads the pool has now, spares included.
     #[must_use]
     pub fn worker_count(&self) -> usize {
-        self.shared.crew.lock().threads
+        self.shared.thread_count()
     }
 }
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, task: Task) {
-        if self.shared.admission.is_none() {
-            return self.shared.accept(task); // there is always room
-        }
-        if let Err(rejected) = self.shared.take_in(task, self.shared.admit()) {
-            let failure = rejected.failure().clone();
-            drop(rejected.into_value().fail(failure));
-        }
+        self.shared.execute(task);
     }
 
     fn try_execute(&self, task: Task, limit: Duration) -> Result<(), Rejected<Task>> {
-        self.shared.take_in(task, self.shared.admit_within(limit))
+        self.shared.try_execute(task, limit)
     }
 
     fn max_workers(&self) -> NonZeroUsize {
-        self.shared.max_workers
+        self.shared.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {
-        // ORDERING: Relaxed; read by `drop`, which has the pool to itself.
-        self.shared.dismissed.store(true, Ordering::Relaxed);
-        self.shared.shut_down(how)
+        self.shared.dismiss(how)
     }
 }
 
@@ -231,9 +102,7 @@ impl Executor for ThreadPoolExecutor {
 /// not begun. After a [`shutdown`](Executor::shutdown) it does nothing.
 impl Drop for ThreadPoolExecutor {
     fn drop(&mut self) {
-        if !self.shared.dismissed.load(Ordering::Relaxed) {
-            self.shared.shut_down(self.shared.drop_policy.shutdown());
-        }
+        self.shared.handle_is_gone();
     }
 }
 
@@ -241,522 +110,10 @@ impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (queued, busy) = self.shared.load();
         f.debug_struct("ThreadPoolExecutor")
-            .field("max_workers", &self.shared.max_workers)
+            .field("max_workers", &self.shared.max_workers())
             .field("threads", &self.worker_count())
             .field("queued", &queued)
             .field("busy", &busy)
             .finish_non_exhaustive()
-    }
-}
-
-/// Where a task goes that somebody submits.
-enum Admitted {
-    ToQueue(Option<Permit>),
-    ToRunHere(Permit),
-    Not(Failure),
-}
-
-fn queue_full(Full { capacity }: Full) -> Admitted {
-    Admitted::Not(Failure::QueueFull { capacity })
-}
-
-impl Shared {
-    pub(crate) fn home(&self) -> Home {
-        self.home
-    }
-
-    pub(crate) fn initializer(&self) -> Option<&WorkerCall> {
-        self.initializer.as_ref()
-    }
-
-    pub(crate) fn finalizer(&self) -> Option<&WorkerCall> {
-        self.finalizer.as_ref()
-    }
-
-    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stopping)
-    }
-
-    fn admit(&self) -> Admitted {
-        if self.is_closed() {
-            return Admitted::Not(self.refusal());
-        }
-        let Some(admission) = &self.admission else { return Admitted::ToQueue(None) };
-        match admission.try_enter() {
-            Ok(permit) => Admitted::ToQueue(Some(permit)),
-            Err(full) => match admission.when_full() {
-                WhenFull::Reject => queue_full(full),
-                WhenFull::CallerRuns => Admitted::ToRunHere(admission.force_enter()),
-                _ => self.wait_for_room(admission, None),
-            },
-        }
-    }
-
-    fn admit_within(&self, limit: Duration) -> Admitted {
-        if self.is_closed() {
-            return Admitted::Not(self.refusal());
-        }
-        let Some(admission) = &self.admission else { return Admitted::ToQueue(None) };
-        match admission.try_enter() {
-            Ok(permit) => Admitted::ToQueue(Some(permit)),
-            Err(full) if limit.is_zero() => queue_full(full),
-            Err(_) => self.wait_for_room(admission, Some(limit)),
-        }
-    }
-
-    fn wait_for_room(&self, admission: &Arc<Admission>, limit: Option<Duration>) -> Admitted {
-        if self.is_home() {
-            // Room may come only from the calls that this thread makes.
-            return Admitted::ToRunHere(admission.force_enter());
-        }
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        match blocking::while_blocked(|| admission.enter(deadline, || self.is_closed())) {
-            Ok(_) if self.is_closed() => Admitted::Not(self.refusal()),
-            Ok(permit) => Admitted::ToQueue(Some(permit)),
-            Err(full) => queue_full(full),
-        }
-    }
-
-    /// Whether this thread makes a call for this pool.
-    fn is_home(&self) -> bool {
-        blocking::current_home() == Some(self.home)
-    }
-
-    fn take_in(self: &Arc<Self>, task: Task, admitted: Admitted) -> Result<(), Rejected<Task>> {
-        match admitted {
-            Admitted::ToQueue(permit) => {
-                if let Some(permit) = permit {
-                    task.hold(permit);
-                }
-                self.accept(task);
-            }
-            Admitted::ToRunHere(permit) => {
-                task.hold(permit);
-                self.run_here(task);
-            }
-            Admitted::Not(failure) => return Err(Rejected::new(task, failure)),
-        }
-        Ok(())
-    }
-
-    /// Takes in a scope's call, which is never rejected: where there is no room, this thread makes it.
-    pub(crate) fn take_in_scoped(self: &Arc<Self>, task: Task) {
-        let admitted = match (self.admit(), &self.admission) {
-            (Admitted::Not(Failure::QueueFull { .. }), Some(admission)) => Admitted::ToRunHere(admission.force_enter()),
-            (admitted, _) => admitted,
-        };
-        if let Err(rejected) = self.take_in(task, admitted) {
-            let failure = rejected.failure().clone();
-            drop(rejected.into_value().fail(failure));
-        }
-    }
-
-    /// Makes a call on the thread that submits it. Too deep on that thread's stack, it goes to the queue after all.
-    fn run_here(self: &Arc<Self>, task: Task) {
-        task.belong_to(self.home, self);
-        if self.is_home() {
-            if let Err(task) = blocking::nested(task, |task| task.run(|| ())) {
-                self.accept(task);
-            }
-            return;
-        }
-        // A shutdown waits for it as for a worker.
-        let mut crew = self.crew.lock();
-        if self.is_closed() {
-            drop(crew);
-            drop(task.fail(self.refusal()));
-            return;
-        }
-        crew.guests += 1;
-        drop(crew);
-        let guest = blocking::enter_as_guest(self.home, self.stopping());
-        task.run(|| ());
-        drop(guest);
-        self.crew.lock().guests -= 1;
-        self.tell_if_over();
-    }
-
-    /// Puts a task that was admitted into the queue.
-    fn accept(self: &Arc<Self>, task: Task) {
-        if self.is_closed() {
-            drop(task.fail(self.refusal()));
-            return;
-        }
-        let level = task.belong_to(self.home, self);
-        self.enqueue(task, level);
-        if self.is_closed() {
-            self.sweep();
-        }
-    }
-
-    fn enqueue(self: &Arc<Self>, task: Task, level: Priority) {
-        // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
-        // that worker sees the task.
-        self.load.fetch_add(QUEUED, Ordering::SeqCst);
-        self.queue.push(task, level);
-        if !self.sleep.wake_one() {
-            self.start_thread_if_needed();
-        }
-    }
-
-    /// Puts tasks whose pause ends by `now` into the queue again.
-    fn resume(self: &Arc<Self>, now: Instant) {
-        loop {
-            let due = {
-                let mut pausing = self.pausing.lock();
-                pausing.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove())
-            };
-            let Some(task) = due else { break };
-            if !task.is_over() {
-                task.resume();
-                let level = task.priority();
-                self.enqueue(task, level);
-            }
-            self.pauses.fetch_sub(1, Ordering::SeqCst); // only now: no worker ends in between
-        }
-        self.pauses_are_fewer();
-    }
-
-    /// Whether no further attempts are made.
-    fn gives_up(&self) -> bool {
-        // ORDERING: SeqCst, against `retry`: either that sees this, or whoever made it true finds what waits.
-        self.cancelling.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst) || self.broken.get().is_some()
-    }
-
-    /// Ends what waits for another attempt. Returns how many of them this cancelled.
-    fn give_up_pausing(&self) -> usize {
-        let tasks = std::mem::take(&mut *self.pausing.lock());
-        let mut cancelled = 0;
-        for task in tasks.into_values() {
-            match self.broken.get() {
-                Some(_) => drop(task.fail(self.refusal())),
-                None => cancelled += usize::from(task.cancel()),
-            }
-            self.pauses.fetch_sub(1, Ordering::SeqCst);
-        }
-        self.pauses_are_fewer();
-        cancelled
-    }
-
-    /// Forgets what was cancelled while it waited for another attempt.
-    fn forget_cancelled_pauses(&self) {
-        let cancelled: Vec<_> = self.pausing.lock().extract_if(.., |_, task| task.is_over()).collect();
-        self.pauses.fetch_sub(cancelled.len(), Ordering::SeqCst);
-        drop(cancelled);
-        self.pauses_are_fewer();
-    }
-
-    fn pauses_are_fewer(&self) {
-        if self.is_closed() {
-            self.sleep.wake_all(); // those that only waited for this may end
-            self.tell_if_over();
-        }
-    }
-
-    /// Why nothing is accepted any more.
-    fn refusal(&self) -> Failure {
-        self.broken.get().cloned().map_or(Failure::Shutdown, Failure::Broken)
-    }
-
-    fn is_closed(&self) -> bool {
-        // ORDERING: SeqCst, see "How it ends".
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    fn load(&self) -> (usize, usize) {
-        // ORDERING: SeqCst, see `accept`.
-        let load = self.load.load(Ordering::SeqCst);
-        ((load % BUSY) as usize, (load / BUSY) as usize)
-    }
-
-    /// The next task for a worker, which is busy from now on.
-    pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>) -> Option<Task> {
-        loop {
-            let task = self.queue.pop(local)?;
-            // ORDERING: SeqCst, as all of `load`.
-            self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
-            // This thread may have been woken for another task than the one it found, or hold a batch that was in
-            // motion while others looked: it passes the wake on.
-            let helpers = self.sleep.has_sleepers() || self.active.load(Ordering::SeqCst) < self.max_workers.get();
-            if helpers && !self.queue.is_empty() && !self.sleep.wake_one() {
-                self.start_thread_if_needed();
-            }
-            // A batch in motion escapes who empties the queue, and is caught here.
-            if self.broken.get().is_some() {
-                self.task_is_over();
-                drop(task.fail(self.refusal()));
-            } else if self.cancelling.load(Ordering::SeqCst) {
-                self.task_is_over();
-                // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
-                self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
-            } else {
-                return Some(task);
-            }
-        }
-    }
-
-    /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
-    /// idle.
-    pub(crate) fn task_is_over(&self) {
-        self.load.fetch_sub(BUSY, Ordering::SeqCst);
-    }
-
-    /// `false`: nothing has come for as long as a worker stays idle.
-    pub(crate) fn sleep(&self, spare: bool) -> bool {
-        let must_go = || self.may_close() || spare && self.has_surplus();
-        // Who stays in a closed pool stays for a task that waits for another attempt.
-        let limit = self.idle_timeout.filter(|_| !self.is_closed());
-        self.sleep.sleep(limit, || !self.queue.is_empty(), must_go)
-    }
-
-    /// Whether the pool is closed and no task waits for another attempt.
-    fn may_close(&self) -> bool {
-        self.is_closed() && self.pauses.load(Ordering::SeqCst) == 0
-    }
-
-    fn has_surplus(&self) -> bool {
-        self.active.load(Ordering::SeqCst) > self.max_workers.get()
-    }
-
-    fn start_thread_if_needed(self: &Arc<Self>) {
-        // ORDERING: SeqCst, see `accept` and `worker_blocks`.
-        if self.active.load(Ordering::SeqCst) >= self.max_workers.get() {
-            return;
-        }
-        let mut crew = self.crew.lock();
-        let (queued, busy) = self.load();
-        let idle = crew.threads.saturating_sub(busy);
-        let full = self.active.load(Ordering::SeqCst) >= self.max_workers.get();
-        let nobody_left = self.may_close() && crew.threads == 0;
-        if full || nobody_left || queued <= idle {
-            return;
-        }
-        let pool = Arc::clone(self);
-        let local = self.queue.claim_local();
-        let mut builder = thread::Builder::new().name(format!("{}-{}", self.name_prefix, crew.started));
-        if let Some(bytes) = self.stack_size_bytes {
-            builder = builder.stack_size(bytes);
-        }
-        // Counted before it runs: it must not find itself missing when it leaves.
-        crew.threads += 1;
-        self.active.fetch_add(1, Ordering::SeqCst);
-        match builder.spawn(move || worker::run(pool, local)) {
-            Ok(handle) => {
-                crew.started += 1;
-                crew.handles.retain(|handle| !handle.is_finished());
-                crew.handles.push(handle);
-            }
-            Err(error) => {
-                crew.threads -= 1;
-                self.active.fetch_sub(1, Ordering::SeqCst);
-                // With other threads the pool goes on, slower; without any it cannot.
-                if crew.threads == 0 {
-                    drop(crew);
-                    self.break_with(BrokenCause::Spawn(error.to_string()));
-                }
-            }
-        }
-    }
-
-    /// This thread, a worker, is about to block on a task that runs elsewhere.
-    pub(crate) fn worker_blocks(self: &Arc<Self>) {
-        // ORDERING: SeqCst, see `accept`.
-        self.active.fetch_sub(1, Ordering::SeqCst);
-        if !self.sleep.wake_one() {
-            self.start_thread_if_needed();
-        }
-    }
-
-    pub(crate) fn worker_is_back(&self) {
-        let active = self.active.fetch_add(1, Ordering::SeqCst) + 1;
-        if active > self.max_workers.get() {
-            self.sleep.wake_all(); // a spare among the sleepers is to leave
-        }
-    }
-
-    /// Whether this thread, a spare, is to end because the workers for which it stood in are back.
-    pub(crate) fn spare_may_leave(self: &Arc<Self>) -> bool {
-        if !self.has_surplus() {
-            return false;
-        }
-        let crew = self.crew.lock();
-        if !self.has_surplus() {
-            return false; // another one has left
-        }
-        self.leave_to_others(crew);
-        true
-    }
-
-    /// Whether this thread is to end because it has been idle for too long. Its local queue is then given back.
-    pub(crate) fn idle_may_leave(self: &Arc<Self>, local: &mut Option<Local>) -> bool {
-        let crew = self.crew.lock();
-        if self.is_closed() || !self.queue.is_empty() {
-            return false;
-        }
-        if let Some(local) = local.take() {
-            self.queue.give_back_local(local);
-        }
-        self.leave_to_others(crew);
-        true
-    }
-
-    fn leave_to_others(self: &Arc<Self>, crew: MutexGuard<'_, Crew>) {
-        self.leave(crew);
-        // It may have been woken for a task that it now does not run, and others may have counted on it.
-        if !self.queue.is_empty() && !self.sleep.wake_one() {
-            self.start_thread_if_needed();
-        }
-    }
-
-    /// Whether this thread is to end because the pool is closed and nothing is left to do.
-    pub(crate) fn may_end(&self) -> bool {
-        if !self.may_close() {
-            return false;
-        }
-        let crew = self.crew.lock();
-        if !self.queue.is_empty() || !self.may_close() {
-            return false;
-        }
-        self.leave(crew);
-        true
-    }
-
-    fn leave(&self, mut crew: MutexGuard<'_, Crew>) {
-        crew.threads -= 1;
-        crew.leaving += 1;
-        self.active.fetch_sub(1, Ordering::SeqCst);
-        let last = crew.threads == 0;
-        drop(crew);
-        if last && self.is_closed() {
-            self.sweep();
-        }
-    }
-
-    /// A thread that has left is at its end.
-    pub(crate) fn thread_ends(&self) {
-        self.crew.lock().leaving -= 1;
-        self.tell_if_over();
-    }
-
-    /// Whether nobody is there, or will be, who makes a call of this pool. Of a closed one.
-    fn is_over(&self, crew: &Crew) -> bool {
-        crew.threads + crew.leaving + crew.guests == 0 && self.pauses.load(Ordering::SeqCst) == 0
-    }
-
-    fn tell_if_over(&self) {
-        let crew = self.crew.lock();
-        if self.is_closed() && self.is_over(&crew) {
-            // WAKES: threads in `wait_for_everybody` (predicate: `is_over`). All that it looks at was changed before the lock
-            // was taken, which they hold from their look until they wait.
-            self.everybody_left.notify_all();
-        }
-    }
-
-    /// Fails tasks that came too late for any worker. See "How it ends".
-    fn sweep(&self) {
-        if self.crew.lock().threads > 0 || self.pauses.load(Ordering::SeqCst) > 0 {
-            return;
-        }
-        self.fail_queued();
-    }
-
-    fn fail_queued(&self) {
-        for task in iter::from_fn(|| self.take_queued()) {
-            drop(task.fail(self.refusal()));
-        }
-    }
-
-    fn take_queued(&self) -> Option<Task> {
-        let task = self.queue.pop(None)?;
-        self.load.fetch_sub(QUEUED, Ordering::SeqCst);
-        Some(task)
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        if let Some(admission) = &self.admission {
-            admission.close();
-        }
-        self.sleep.wake_all();
-    }
-
-    fn break_with(&self, cause: BrokenCause) {
-        let _ = self.broken.set(cause); // the first cause is the one to tell
-        self.close();
-        self.fail_queued();
-        self.give_up_pausing();
-    }
-
-    /// A worker's initializer failed.
-    pub(crate) fn break_down(&self, failure: Failure) {
-        self.break_with(BrokenCause::Initializer(Box::new(failure)));
-    }
-
-    fn shut_down(&self, how: Shutdown) -> ShutdownReport {
-        let deadline = how.deadline();
-        let found = self.unfinished();
-        self.close();
-        if how.stops_running() {
-            self.stopping.store(true, Ordering::SeqCst);
-        }
-        self.forget_cancelled_pauses();
-        let mut cancelled = 0;
-        if how.cancels_pending() {
-            self.cancelling.store(true, Ordering::SeqCst);
-            cancelled += iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count();
-        }
-        if self.gives_up() {
-            cancelled += self.give_up_pausing();
-        }
-        self.sweep();
-        if !self.is_home() && !how.is_no_wait() {
-            blocking::while_blocked(|| self.wait_for_everybody(deadline));
-        }
-        let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
-        ShutdownReport::new(found, cancelled + in_motion, self.unfinished())
-    }
-
-    fn unfinished(&self) -> usize {
-        let (queued, busy) = self.load();
-        queued + busy + self.pauses.load(Ordering::SeqCst) + self.crew.lock().guests
-    }
-
-    fn wait_for_everybody(&self, deadline: Option<Instant>) {
-        let mut crew = self.crew.lock();
-        while !self.is_over(&crew) {
-            match deadline {
-                None => self.everybody_left.wait(&mut crew),
-                Some(deadline) => {
-                    if self.everybody_left.wait_until(&mut crew, deadline).timed_out() {
-                        return;
-                    }
-                }
-            }
-        }
-        let handles = std::mem::take(&mut crew.handles);
-        drop(crew);
-        for handle in handles {
-            // They have left already; this waits for the operating system to be done with them.
-            let _ = handle.join();
-        }
-    }
-}
-
-impl Retries for Shared {
-    fn retry(self: Arc<Self>, task: Task, pause: Duration) {
-        self.pauses.fetch_add(1, Ordering::SeqCst);
-        let at = timer::after(pause);
-        self.pausing.lock().insert((at, task.id().number()), task);
-        if self.gives_up() {
-            // ORDERING: SeqCst, as in `next_task`.
-            self.cancelled_in_motion.fetch_add(self.give_up_pausing(), Ordering::SeqCst);
-            return;
-        }
-        let pool = Arc::clone(&self); // lives as long as something is to be done
-        match timer::at(at, move || pool.resume(at)) {
-            Ok(entry) => entry.keep(),
-            // No pause, then: the pool's own threads are there.
-            Err(_) => self.resume(at),
-        }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use crate::{pool::Shared, queue::Local};
+use crate::{queue::Local, shared::Shared};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
 pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
