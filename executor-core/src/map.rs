@@ -47,7 +47,7 @@ const WINDOW: usize = 1 << 16;
 /// Chunks in flight for each worker: one that runs, one that waits, one that is being taken.
 const CHUNKS_PER_WORKER: usize = 3;
 
-/// The results of one call on many items. From [`Executor::map`].
+/// The results of one call on many items. From [`Executor::map`](crate::Executor::map).
 ///
 /// Yields a `Result` for each item: the results come in the order of the items, unless
 /// [`unordered`](Self::unordered). A failed item is an `Err` at its place, and the others go on. The iterator
