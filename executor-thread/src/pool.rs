@@ -98,7 +98,7 @@ impl Executor for ThreadPoolExecutor {
     }
 }
 
-/// Waits for everything that was submitted, unless another [`DropPolicy`] was chosen; in a panic, cancels first what has
+/// Waits for everything that was submitted, unless another [`DropPolicy`](executor_core::DropPolicy) was chosen; in a panic, cancels first what has
 /// not begun. After a [`shutdown`](Executor::shutdown) it does nothing.
 impl Drop for ThreadPoolExecutor {
     fn drop(&mut self) {
