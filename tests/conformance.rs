@@ -160,6 +160,7 @@ bind! { Threads in threads, Processes in processes: {
         pauses_lie_between_attempts
         a_shutdown_waits_for_further_attempts
         a_pause_can_be_cancelled
+        a_pause_can_be_cancelled_during_a_shutdown
         a_call_that_was_asked_to_stop_is_not_tried_again
         a_map_tries_each_item_again
         many_are_tried_again

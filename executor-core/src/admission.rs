@@ -23,7 +23,7 @@ pub enum WhenFull {
     /// the arguments back uses [`Executor::try_submit`](crate::Executor::try_submit).
     Reject,
     /// Make the call on the thread that submits it, which cannot submit more meanwhile. On a process pool too: the call is
-    /// then made in this process, and not isolated.
+    /// then made in this process, not isolated, and once, whatever retries were chosen for it.
     CallerRuns,
 }
 

@@ -531,10 +531,18 @@ impl<W: Work> Cell<W> {
         }
     }
 
-    fn cancel_if_not_begun(self: &Arc<Self>) -> Cancel {
+    /// If it is refused because the call runs, and `asks`, the call is asked to stop.
+    fn cancel_if_not_begun(self: &Arc<Self>, asks: bool) -> Cancel {
         let mut shared = self.shared.lock();
         self.learn(&mut shared, |lease| !lease.channel.revoke(lease.ticket));
         if shared.state.after(Event::Cancel).is_none() {
+            if asks && shared.state == State::Running {
+                // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
+                self.header.stop.store(true, Ordering::Relaxed);
+                if let Some(lease) = &shared.lease {
+                    lease.channel.ask_to_stop(lease.ticket);
+                }
+            }
             return if shared.state == State::Cancelled { Cancel::Before } else { Cancel::Refused };
         }
         // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
@@ -546,16 +554,6 @@ impl<W: Work> Cell<W> {
     fn learn(&self, shared: &mut MutexGuard<'_, Shared<W>>, has_begun: impl FnOnce(&Lease) -> bool) {
         if shared.state == State::Dispatched && shared.lease.as_ref().is_some_and(has_begun) {
             shared.state = shared.state.after(Event::Start).expect("a dispatched task may start");
-        }
-    }
-
-    /// Asks the running call to stop.
-    fn ask_to_stop(&self) {
-        let shared = self.shared.lock();
-        // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
-        self.header.stop.store(true, Ordering::Relaxed);
-        if let Some(lease) = &shared.lease {
-            lease.channel.ask_to_stop(lease.ticket);
         }
     }
 
@@ -795,7 +793,7 @@ impl<W: Work> Runnable for Cell<W> {
     }
 
     fn cancel(self: Arc<Self>) -> bool {
-        self.cancel_if_not_begun() == Cancel::Now
+        self.cancel_if_not_begun(false) == Cancel::Now
     }
 
     fn call_off(self: Arc<Self>) -> Option<Announcement> {
@@ -820,11 +818,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn cancel(self: Arc<Self>) -> bool {
-        let cancelled = self.cancel_if_not_begun() != Cancel::Refused;
-        if !cancelled {
-            self.ask_to_stop();
-        }
-        cancelled
+        self.cancel_if_not_begun(true) != Cancel::Refused
     }
 
     fn kill(self: Arc<Self>) -> bool {

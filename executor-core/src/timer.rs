@@ -55,6 +55,9 @@ pub fn at(at: Instant, deed: impl FnOnce() + Send + 'static) -> io::Result<Entry
     Ok(Entry(key))
 }
 
+/// How often who waits for pauses to end looks whether somebody has cancelled what pauses.
+pub const GLANCE: Duration = Duration::from_millis(20);
+
 /// When `limit` from now is, or a time that nobody lives to see.
 #[must_use]
 pub fn after(limit: Duration) -> Instant {

@@ -73,7 +73,8 @@ impl ProcessPoolExecutorBuilder {
     }
 
     /// Has every worker call `function` on `args` before it leaves in peace: replaced, idle for too long, or at the end. It
-    /// has some seconds for that. A worker that is lost or killed does not come to it.
+    /// has some seconds for that. A worker that is lost or killed does not come to it, nor does one that
+    /// [`Shutdown::now`](executor_core::Shutdown::now) ends, idle or not.
     #[track_caller]
     pub fn finalizer<A: SharedValue + Clone>(mut self, function: fn(A), args: A) -> Self {
         self.finalizer = Some(WorkerCall::new(function, args));

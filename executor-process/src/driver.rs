@@ -63,6 +63,7 @@ pub(crate) fn run(shared: Arc<Shared>) {
         restarts: Restarts::default(),
         pausing: BTreeMap::new(),
         has_levels: false,
+        glances_at: None,
         is_closing: false,
     };
     loop {
@@ -91,6 +92,8 @@ struct Driver {
     pausing: BTreeMap<(Instant, u64), Parcel>,
     /// Calls of different priorities wait.
     has_levels: bool,
+    /// When to look, in a closed pool, whether what pauses was cancelled.
+    glances_at: Option<Instant>,
     /// The pool was seen to be closed.
     is_closing: bool,
     announcer: Announcer,
@@ -289,7 +292,11 @@ impl Driver {
         }
         let empty = inbox.queue.is_empty();
         drop(inbox);
-        self.pausing.retain(|_, parcel| !parcel.is_over());
+        if self.glances_at.is_none_or(|at| at <= Instant::now()) {
+            // What pauses may be cancelled, and tells nobody.
+            self.pausing.retain(|_, parcel| !parcel.is_over());
+            self.glances_at = (!self.pausing.is_empty()).then(|| timer::after(timer::GLANCE));
+        }
         if !empty {
             return;
         }
@@ -328,7 +335,8 @@ impl Driver {
     fn wait(&mut self) {
         let sleeps = self.shared.prepare_to_sleep();
         let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
-        let timeout = match (sleeps, self.lanes.iter().filter_map(Lane::next_deadline).chain(pause).min()) {
+        let own = pause.into_iter().chain(self.glances_at);
+        let timeout = match (sleeps, self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min()) {
             (false, _) => Some(Duration::ZERO),
             (true, deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),
         };

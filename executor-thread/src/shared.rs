@@ -641,6 +641,17 @@ impl Shared {
     fn wait_for_everybody(&self, deadline: Option<Instant>) {
         let mut crew = self.crew.lock();
         while !self.is_over(&crew) {
+            if self.pauses.load(Ordering::SeqCst) > 0 {
+                // What pauses may be cancelled, and tells nobody.
+                self.everybody_left.wait_for(&mut crew, timer::GLANCE);
+                drop(crew);
+                self.forget_cancelled_pauses();
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return;
+                }
+                crew = self.crew.lock();
+                continue;
+            }
             match deadline {
                 None => self.everybody_left.wait(&mut crew),
                 Some(deadline) => {

@@ -1,6 +1,6 @@
 //! Calls that are made again when they have failed.
 
-use crate::support::{Backend, Gate, Log, append, eventually, pass};
+use crate::support::{Backend, DEADLINE, Gate, Log, append, eventually, pass};
 use concurrent_futures::{Executor, RetryPolicy, Shutdown, TaskOptions};
 use std::{
     panic::catch_unwind,
@@ -93,6 +93,23 @@ pub(crate) fn a_pause_can_be_cancelled<B: Backend>() {
     assert!(report.is_complete() && report.cancelled == 1, "{report:?}");
     assert!(with_its_pool.result().unwrap_err().is_cancelled());
     assert_eq!(log.lines().len(), 2);
+}
+
+/// SHD-01: also while somebody waits for the pool to end already.
+pub(crate) fn a_pause_can_be_cancelled_during_a_shutdown<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let patient = retry(RetryPolicy::attempts(2).delay(DEADLINE));
+    let future = pool.with(patient).submit(fails_until, (9, log.path()));
+    eventually("the first attempt is over", || log.lines().len() == 1 && !future.running());
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let shutdown = scope.spawn(|| pool.shutdown(Shutdown::wait()));
+        eventually("the pool is closed", || pool.submit(|x: u32| x, 1).done());
+        assert!(future.cancel());
+        assert!(shutdown.join().unwrap().is_complete());
+    });
+    assert!(began.elapsed() < DEADLINE / 2, "it waited for the pause to end");
 }
 
 /// Somebody who wants a call to stop does not want it to be made again.
