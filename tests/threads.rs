@@ -723,7 +723,8 @@ fn a_thread_that_cannot_start_holds_nothing_up() {
     ProcessPoolExecutor::new(1).unwrap().submit(program, ()).result().unwrap();
 }
 
-/// NEST-02: of a wait that cannot be refused, as a scope's, the other side is told.
+/// NEST-02: also of a wait for many, or for one that is made on top of the waiting one. A scope's own wait cannot be refused,
+/// so there it is the other side that is told.
 #[test]
 fn a_call_that_waits_for_its_caller_is_noticed() {
     static OWN: Mutex<Option<Future<()>>> = Mutex::new(None);
@@ -739,14 +740,16 @@ fn a_call_that_waits_for_its_caller_is_noticed() {
         TOLD.lock().unwrap().extend(result.err().map(|error| error.to_string()));
     }
     type Form = fn(&ThreadPoolExecutor);
-    let forms: [Form; 4] = [
+    let forms: [Form; 5] = [
         |pool| pool.map(wait_for_caller, [()]).for_each(note),
         |pool| pool.map(wait_for_caller, [()]).unordered().for_each(note),
         |pool| drop(wait([pool.submit(wait_for_caller, ()), pool.submit(|()| (), ())], ALL_COMPLETED)),
         |pool| drop(pool.scope(|scope| scope.spawn(|| wait_for_caller(())).result())),
+        |pool| pool.scope(|scope| drop(scope.spawn(|| wait_for_caller(())))),
     ];
-    for (number, form) in forms.into_iter().enumerate() {
-        let (pool, (tell, told)) = (pool(2), mpsc::channel());
+    // On one worker, each is made where it is awaited.
+    for (number, workers) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1)] {
+        let (form, pool, (tell, told)) = (forms[number], pool(workers), mpsc::channel());
         let inner = Arc::clone(&pool);
         let caller = pool.spawn(move || {
             let waited = panic::catch_unwind(AssertUnwindSafe(|| form(&inner)));
