@@ -150,6 +150,7 @@ bind! { Threads in threads, Processes in processes: {
         a_map_limits_each_item
         no_limit_is_shorter_than_nothing
         a_shutdown_now_ends_everything
+        a_shutdown_now_ends_a_chunk
         a_report_tells_what_became_of_each
         dropping_does_what_was_chosen
         a_panic_does_not_wait_for_a_detached_pool;
@@ -164,6 +165,9 @@ bind! { Threads in threads, Processes in processes: {
         a_call_that_was_asked_to_stop_is_not_tried_again
         a_map_tries_each_item_again
         many_are_tried_again
+        a_pause_outlasts_an_idle_worker
+        a_shutdown_now_waits_for_no_pause
+        a_call_off_meets_a_decision
         nonsense_is_refused_at_the_call;
     pressure:
         a_full_pool_rejects
@@ -174,6 +178,7 @@ bind! { Threads in threads, Processes in processes: {
         a_map_fits_into_any_capacity
         a_map_without_room_ends_at_its_limit
         a_call_that_ends_makes_room
+        a_full_pool_that_is_closed_says_so
         many_callers_share_the_room
         higher_priorities_begin_first
         lower_priorities_grow_old

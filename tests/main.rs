@@ -1,5 +1,5 @@
 //! What holds for every backend (`conformance`), what ordering means (`ordering`), what a dying process may cost
-//! (`faults`), what only threads can do (`threads`), what the processors are (`cpu`), what the examples print (`examples`),
+//! (`faults`), what only threads can do (`threads`, `threads_under_pressure`), what the processors are (`cpu`), what the examples print (`examples`),
 //! and the rules of the house (`tidy`).
 
 mod compile_fail;
@@ -11,5 +11,6 @@ mod ordering;
 mod suite;
 mod support;
 mod threads;
+mod threads_under_pressure;
 mod tidy;
 mod workers;

@@ -8,9 +8,13 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io::Write,
+    panic,
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -126,6 +130,18 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(began.elapsed() < DEADLINE, "never came: {what}");
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What `call` returns, on a thread of its own: a call that would hang ends its test.
+#[track_caller]
+pub(crate) fn promptly<R: Send + 'static>(call: impl FnOnce() -> R + Send + 'static) -> R {
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || tell.send(call()));
+    match told.recv_timeout(DEADLINE) {
+        Ok(returned) => returned,
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(RecvTimeoutError::Disconnected) => panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
 

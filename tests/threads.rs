@@ -1,22 +1,27 @@
 //! What only threads can do.
 
-use crate::support::{DEADLINE, Gate, Limit, eventually, pass, tries};
+use crate::support::{DEADLINE, Gate, Limit, eventually, pass, promptly, tries};
 use concurrent_futures::{
-    ALL_COMPLETED, Executor, Future, ProcessPoolExecutor, Shutdown, TaskId, ThreadPoolExecutor, WaitError,
-    as_completed, wait,
+    ALL_COMPLETED, Executor, Future, ProcessPoolExecutor, RetryPolicy, Shutdown, TaskError, TaskId, TaskOptions,
+    ThreadPoolExecutor, WaitError, as_completed, current_task, wait,
+};
+use futures::{
+    executor::block_on,
+    future::{Either, join, select},
 };
 use rustix::process::Resource;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     collections::HashSet,
-    fs,
+    fs, mem,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, Barrier, Mutex,
+        Arc, Barrier, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fn pool(workers: usize) -> Arc<ThreadPoolExecutor> {
@@ -716,4 +721,254 @@ fn a_thread_that_cannot_start_holds_nothing_up() {
         drop(limit);
     };
     ProcessPoolExecutor::new(1).unwrap().submit(program, ()).result().unwrap();
+}
+
+/// NEST-02: also of a wait for many, or for one that is made on top of the waiting one. A scope's own wait cannot be refused,
+/// so there it is the other side that is told.
+#[test]
+fn a_call_that_waits_for_its_caller_is_noticed() {
+    static OWN: Mutex<Option<Future<()>>> = Mutex::new(None);
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    fn wait_for_caller((): ()) {
+        eventually("the caller's future", || OWN.lock().unwrap().is_some());
+        let caller = OWN.lock().unwrap().take().unwrap();
+        if let Err(error) = caller.result() {
+            TOLD.lock().unwrap().push(error.to_string());
+        }
+    }
+    fn note<R>(result: Result<R, TaskError>) {
+        TOLD.lock().unwrap().extend(result.err().map(|error| error.to_string()));
+    }
+    type Form = fn(&ThreadPoolExecutor);
+    let forms: [Form; 5] = [
+        |pool| pool.map(wait_for_caller, [()]).for_each(note),
+        |pool| pool.map(wait_for_caller, [()]).unordered().for_each(note),
+        |pool| drop(wait([pool.submit(wait_for_caller, ()), pool.submit(|()| (), ())], ALL_COMPLETED)),
+        |pool| drop(pool.scope(|scope| scope.spawn(|| wait_for_caller(())).result())),
+        |pool| pool.scope(|scope| drop(scope.spawn(|| wait_for_caller(())))),
+    ];
+    // On one worker, each is made where it is awaited.
+    for (number, workers) in [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1)] {
+        let (form, pool, (tell, told)) = (forms[number], pool(workers), mpsc::channel());
+        let inner = Arc::clone(&pool);
+        let caller = pool.spawn(move || {
+            let waited = panic::catch_unwind(AssertUnwindSafe(|| form(&inner)));
+            TOLD.lock().unwrap().extend(waited.err().map(|panic| panic.downcast_ref::<String>().unwrap().clone()));
+            tell.send(()).unwrap();
+        });
+        *OWN.lock().unwrap() = Some(caller);
+        told.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("form {number} hangs"));
+        promptly(move || pool.shutdown(Shutdown::wait()));
+        let told = mem::take(&mut *TOLD.lock().unwrap());
+        assert!(told.iter().any(|sentence| sentence.contains("would last for ever")), "form {number}: {told:?}");
+    }
+}
+
+/// NEST-02: neither is a cycle one through a task that ends by itself.
+#[test]
+fn a_task_with_a_limit_closes_no_cycle() {
+    static OTHER: Mutex<Option<Future<bool>>> = Mutex::new(None);
+    let pool = pool(2);
+    let limit = TaskOptions::new().time_limit(Duration::from_millis(50));
+    let limited = pool.with(limit).submit(
+        |()| {
+            eventually("the other's future", || OTHER.lock().unwrap().is_some());
+            let other = OTHER.lock().unwrap().take().unwrap();
+            other.result().unwrap()
+        },
+        (),
+    );
+    let (tell, told) = mpsc::channel();
+    let other = pool.spawn(move || {
+        let error = limited.result().unwrap_err();
+        tell.send(error.to_string()).unwrap();
+        error.is_timed_out()
+    });
+    *OTHER.lock().unwrap() = Some(other);
+    let told = told.recv_timeout(DEADLINE).expect("it hangs");
+    assert!(told.contains("its limit of 50ms"), "{told}");
+}
+
+/// AIO-01: polling makes no call and holds up no other branch; a spare makes what was polled.
+#[test]
+fn a_branch_beside_a_future_goes_on() {
+    let (one, gate) = (pool(1), Gate::new());
+    let (inner, key) = (Arc::clone(&one), gate.key());
+    let selected = one.spawn(move || {
+        let slow = inner.submit(pass, key);
+        matches!(block_on(select(slow, std::future::ready(()))), Either::Right(_))
+    });
+    assert!(promptly(move || selected.result().unwrap()), "the gate is still closed");
+    gate.open();
+
+    let (inner, (tell, told)) = (Arc::clone(&one), mpsc::channel());
+    let joined = one.spawn(move || {
+        let waits = inner.spawn(move || told.recv_timeout(DEADLINE).ok());
+        block_on(join(waits, async move { tell.send(7).unwrap() })).0.unwrap()
+    });
+    assert_eq!(promptly(move || joined.result().unwrap()), Some(7));
+}
+
+/// What waits is cancelled, and what a waiter has begun in place no longer waits.
+#[test]
+fn cancelling_what_waits_stops_no_call_in_place() {
+    let (pool, gate) = (pool(1), Gate::new());
+    let (inner, key) = (Arc::clone(&pool), gate.key());
+    let asked = |key| {
+        pass(key);
+        current_task().is_cancelled()
+    };
+    let call = pool.spawn(move || inner.submit(asked, key).result());
+    gate.await_arrivals(1);
+    pool.shutdown(Shutdown::no_wait().cancel_pending());
+    gate.open();
+    assert!(!call.result().unwrap().unwrap());
+}
+
+/// A call that has begun in place ends as it likes, though the pool breaks meanwhile.
+#[test]
+fn a_call_in_place_outlives_its_pool() {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let (gate, initializer) = (Gate::new(), Gate::new());
+    let fails_second = |key| {
+        if STARTED.fetch_add(1, Ordering::SeqCst) == 1 {
+            pass(key);
+            panic!("on purpose");
+        }
+    };
+    let builder = ThreadPoolExecutor::builder().max_workers(2).initializer(fails_second, initializer.key());
+    let pool = Arc::new(builder.build().unwrap());
+    let (inner, key) = (Arc::clone(&pool), gate.key());
+    let call = pool.spawn(move || {
+        let in_place = inner.spawn(move || {
+            pass(key);
+            7
+        });
+        in_place.result()
+    });
+    gate.await_arrivals(1);
+    initializer.await_arrivals(1);
+    initializer.open();
+    assert!(promptly(move || pool.submit(|()| (), ()).result()).unwrap_err().is_broken());
+    gate.open();
+    assert_eq!(call.result().unwrap().unwrap(), 7);
+}
+
+/// The pause lies between attempts also where a waiter makes them.
+#[test]
+fn a_call_in_place_pauses_too() {
+    const PAUSE: Duration = Duration::from_millis(60);
+    /// When an attempt began, and when it was decided what follows: a panic takes its time to be printed.
+    static TIMES: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
+    fn note() {
+        TIMES.lock().unwrap().push(Instant::now());
+    }
+    let fails = |()| -> () {
+        note();
+        panic!("on purpose");
+    };
+    let policy = RetryPolicy::attempts(2).delay(PAUSE).when(|_| {
+        note();
+        true
+    });
+    let pool = pool(1);
+    let inner = Arc::clone(&pool);
+    let call = pool.spawn(move || inner.with(TaskOptions::new().retry(policy)).submit(fails, ()).result());
+    assert_eq!(promptly(move || call.result().unwrap()).unwrap_err().attempts(), 2);
+    let times = TIMES.lock().unwrap();
+    assert!(times[2] - times[1] >= PAUSE, "{times:?}");
+}
+
+/// INI-09: a finalizer may wait, for another pool's call or for its own pool's end.
+#[test]
+fn a_finalizer_may_wait() {
+    static OTHER: OnceLock<Arc<ThreadPoolExecutor>> = OnceLock::new();
+    static POOL: OnceLock<Arc<ThreadPoolExecutor>> = OnceLock::new();
+    static FLUSHED: AtomicU32 = AtomicU32::new(0);
+    let flush = |key| {
+        OTHER.get_or_init(|| pool(1)).submit(pass, key).result().unwrap();
+        if let Some(pool) = POOL.get() {
+            pool.shutdown(Shutdown::wait());
+        }
+        FLUSHED.fetch_add(1, Ordering::SeqCst);
+    };
+    let gate = Gate::new();
+    let builder = ThreadPoolExecutor::builder().max_workers(1).finalizer(flush, gate.key());
+    let idle = Arc::new(builder.idle_timeout(Duration::from_millis(1)).build().unwrap());
+    idle.submit(|()| (), ()).result().unwrap();
+    gate.await_arrivals(1);
+    // A worker has left, and waits. The pool goes on without it.
+    assert!(idle.submit(|()| (), ()).wait_timeout(DEADLINE), "it has lost count of its workers");
+    assert!(idle.worker_count() <= 1);
+    gate.open();
+    promptly(move || idle.shutdown(Shutdown::wait()));
+    let before = FLUSHED.load(Ordering::SeqCst);
+    assert!(before > 0);
+
+    let builder = ThreadPoolExecutor::builder().max_workers(1).finalizer(flush, gate.key());
+    let own = POOL.get_or_init(|| Arc::new(builder.build().unwrap()));
+    own.submit(|()| (), ()).result().unwrap();
+    assert!(promptly(|| own.shutdown(Shutdown::wait())).is_complete());
+    assert_eq!(FLUSHED.load(Ordering::SeqCst), before + 1);
+}
+
+/// INI-09: whoever waits for a pool's end waits for its finalizers, and no longer than the limit.
+#[test]
+fn every_shutdown_waits_for_finalizers() {
+    let gate = Gate::new();
+    let builder = ThreadPoolExecutor::builder().max_workers(1).finalizer(pass, gate.key());
+    let pool = Arc::new(builder.build().unwrap());
+    pool.submit(|()| (), ()).result().unwrap();
+    let inner = Arc::clone(&pool);
+    promptly(move || inner.shutdown(Shutdown::wait().at_most(Duration::from_millis(20))));
+    gate.await_arrivals(1);
+    let (opened, (tell, told)) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
+    for _ in 0..2 {
+        let (pool, opened, tell) = (Arc::clone(&pool), Arc::clone(&opened), tell.clone());
+        thread::spawn(move || {
+            pool.shutdown(Shutdown::wait());
+            tell.send(opened.load(Ordering::SeqCst)).unwrap();
+        });
+    }
+    thread::sleep(Duration::from_millis(20)); // for one that does not wait to show itself
+    opened.store(true, Ordering::SeqCst);
+    gate.open();
+    assert!((0..2).all(|_| told.recv_timeout(DEADLINE).expect("it hangs")), "one did not wait");
+}
+
+/// Arguments are copied for each attempt but the last, and a copy that is dropped badly hurts nobody.
+#[test]
+fn attempts_copy_what_they_need() {
+    static COPIES: AtomicUsize = AtomicUsize::new(0);
+    struct Copied;
+    impl Serialize for Copied {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            COPIES.fetch_add(1, Ordering::SeqCst);
+            serializer.serialize_unit()
+        }
+    }
+    impl<'de> Deserialize<'de> for Copied {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            <()>::deserialize(deserializer).map(|()| Copied)
+        }
+    }
+    #[derive(Serialize, Deserialize)]
+    struct DropsBadly;
+    impl Drop for DropsBadly {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let pool = pool(1);
+    let fails = |_: Copied| -> () { panic!("on purpose") };
+    for attempts in 1..4 {
+        let options = TaskOptions::new().retry(RetryPolicy::attempts(attempts));
+        let error = pool.with(options).submit(fails, Copied).result().unwrap_err();
+        assert_eq!((error.attempts(), COPIES.swap(0, Ordering::SeqCst)), (attempts, attempts as usize - 1));
+    }
+    let twice = TaskOptions::new().retry(RetryPolicy::attempts(2));
+    let kept = pool.with(twice).submit(|args: DropsBadly| mem::forget(args), DropsBadly);
+    assert!(kept.wait_timeout(DEADLINE));
+    kept.result().unwrap();
+    assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
 }

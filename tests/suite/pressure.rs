@@ -246,3 +246,19 @@ pub(crate) fn levels_lose_nothing<B: Backend>() {
     assert!(report.is_complete());
     assert!(futures.iter().all(|future| future.done()));
 }
+
+/// A pool that is full and closed is closed.
+pub(crate) fn a_full_pool_that_is_closed_says_so<B: Backend>() {
+    for when_full in [WhenFull::Block, WhenFull::Reject, WhenFull::CallerRuns] {
+        let pool = bounded::<B>(1, 0, when_full);
+        let gate = Gate::new();
+        let running = pool.submit(pass, gate.key());
+        gate.await_arrivals(1);
+        pool.shutdown(Shutdown::no_wait());
+        assert!(!pool.try_submit(|x: u32| x, 1).unwrap_err().is_queue_full());
+        let refused = pool.submit(|x: u32| x, 1);
+        assert!(refused.done() && refused.result().unwrap_err().is_shutdown(), "{when_full:?}");
+        gate.open();
+        running.result().unwrap();
+    }
+}

@@ -1,6 +1,9 @@
 //! Calls that are made again when they have failed.
 
-use crate::support::{Backend, DEADLINE, Gate, Log, append, eventually, pass};
+use crate::{
+    suite::stopping,
+    support::{Backend, Choices, DEADLINE, Gate, Key, Log, append, eventually, pass, promptly},
+};
 use concurrent_futures::{Executor, RetryPolicy, Shutdown, TaskOptions};
 use std::{
     panic::catch_unwind,
@@ -117,7 +120,7 @@ pub(crate) fn a_call_that_was_asked_to_stop_is_not_tried_again<B: Backend>() {
     let log = Log::new();
     let pool = B::pool(1);
     let gate = Gate::new();
-    let fails_behind = |(key, log): (crate::support::Key, String)| -> () {
+    let fails_behind = |(key, log): (Key, String)| -> () {
         append(&log, "attempt");
         pass(key);
         panic!("fails");
@@ -169,4 +172,69 @@ pub(crate) fn nonsense_is_refused_at_the_call<B: Backend>() {
     let absurd = RetryPolicy::attempts(u32::MAX).delay(Duration::MAX).factor(f64::INFINITY);
     assert_eq!(pool.with(retry(absurd)).submit(|x: u32| x, 1).result().unwrap(), 1);
     thread::yield_now();
+}
+
+/// WRK-11: also when its only worker has left meanwhile, for it was idle.
+pub(crate) fn a_pause_outlasts_an_idle_worker<B: Backend>() {
+    for dropped in [false, true] {
+        let (log, goodbye) = (Log::new(), Log::new());
+        let pool = B::pool_of(
+            1,
+            Choices {
+                idle_timeout: Some(Duration::from_millis(1)),
+                finalizer: Some((|log| append(&log, "goodbye"), goodbye.path())),
+                ..Choices::default()
+            },
+        );
+        let policy = RetryPolicy::attempts(2).delay(Duration::from_millis(200));
+        let future = pool.with(retry(policy)).submit(fails_until, (2, log.path()));
+        eventually("the worker has left", || !goodbye.lines().is_empty());
+        promptly(move || match dropped {
+            true => drop(pool),
+            false => drop(pool.shutdown(Shutdown::wait())),
+        });
+        assert!(future.done(), "dropped: {dropped}");
+        assert_eq!(future.result().unwrap(), "attempt 2");
+    }
+}
+
+/// SHD-22: neither for a pause that lasts, nor for one that would begin.
+pub(crate) fn a_shutdown_now_waits_for_no_pause<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(2);
+    let patient = retry(RetryPolicy::attempts(2).delay(DEADLINE * 2));
+    let pauses = pool.with(patient.clone()).submit(fails_until, (9, log.path()));
+    eventually("it pauses", || log.lines().len() == 1 && !pauses.running());
+    let fails_when_asked = |log: String| -> () {
+        stopping::patient(log).unwrap();
+    };
+    let runs = pool.with(patient).submit(fails_when_asked, log.path());
+    eventually("the other has begun", || log.lines().len() == 2);
+    let report = pool.shutdown(Shutdown::now().at_most(DEADLINE));
+    assert!(report.is_complete(), "{report:?}");
+    assert!(pauses.result().unwrap_err().is_cancelled());
+    assert!(runs.done() && runs.result().is_err());
+    assert_eq!(log.lines().len(), 2);
+}
+
+/// As above, also while it is being decided whether another attempt follows.
+pub(crate) fn a_call_off_meets_a_decision<B: Backend>() {
+    let (log, decision) = (Log::new(), Gate::new());
+    let pool = B::pool(1);
+    // The policy learns of this test's gate from the error.
+    let fails = |(log, (open, arrivals)): (String, Key)| -> () {
+        append(&log, "attempt");
+        panic!("{open}\n{arrivals}");
+    };
+    let policy = RetryPolicy::attempts(2).when(|error| {
+        let (open, arrivals) = error.panic_message().unwrap().split_once('\n').unwrap();
+        pass((open.into(), arrivals.into()));
+        true
+    });
+    let future = pool.with(retry(policy)).submit(fails, (log.path(), decision.key()));
+    decision.await_arrivals(1);
+    assert!(!future.cancel(), "it has begun");
+    decision.open();
+    assert!(future.result().unwrap_err().is_panic());
+    assert_eq!(log.lines().len(), 1);
 }

@@ -229,3 +229,16 @@ pub(crate) fn a_panic_does_not_wait_for_a_detached_pool<B: Backend>() {
     gate.open();
     future.result().unwrap();
 }
+
+/// SHD-22, MAP-18: nor is the rest of a chunk begun.
+pub(crate) fn a_shutdown_now_ends_a_chunk<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(1);
+    let items = (0..50).map(|_| log.path());
+    let map = pool.map(patient, items).chunk_size(50).start();
+    eventually("the first item is called", || log.lines().len() == 1);
+    let report = pool.shutdown(Shutdown::now().at_most(DEADLINE));
+    assert!(report.is_complete(), "{report:?}");
+    assert!(map.skip(1).all(|result| result.is_err()));
+    assert_eq!(log.lines().len(), 1);
+}
