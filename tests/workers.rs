@@ -263,7 +263,7 @@ fn end_of_nothing(end: fn(&ProcessPoolExecutor) -> ShutdownReport) {
     assert!(pool.submit(|x: u32| x, 1).result().unwrap_err().is_shutdown());
 }
 
-/// SHD-17: also when a worker has just died, and in a pool that is broken.
+/// Also when a worker has just died, and in a pool that is broken.
 fn end_of_the_dead(end: fn(&ProcessPoolExecutor) -> ShutdownReport) {
     let pool = ProcessPoolExecutor::new(1).unwrap();
     let dies = pool.submit(|()| -> () { process::exit(3) }, ());
