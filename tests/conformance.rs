@@ -179,6 +179,7 @@ bind! { Threads in threads, Processes in processes: {
         a_map_without_room_ends_at_its_limit
         a_call_that_ends_makes_room
         a_full_pool_that_is_closed_says_so
+        a_pause_keeps_its_place
         many_callers_share_the_room
         higher_priorities_begin_first
         lower_priorities_grow_old
@@ -186,5 +187,6 @@ bind! { Threads in threads, Processes in processes: {
     worker:
         state_lives_as_long_as_its_worker
         a_failing_finalizer_hurts_nobody
+        a_finalizer_may_have_much_to_read
         a_call_meets_a_leaving_worker;
 }}

@@ -1,16 +1,18 @@
 //! How long worker threads and processes live, and what ends them.
 
-use crate::support::{DEADLINE, Gate, Log, append, eventually, pass, runs};
+use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs, tries};
 use concurrent_futures::{
-    BuildError, Executor, ProcessPoolExecutor, RetryPolicy, Shutdown, ShutdownReport, TaskOptions, ThreadPoolExecutor,
+    BuildError, Executor, Future, Priority, ProcessPoolExecutor, RetryPolicy, Shutdown, ShutdownReport, TaskOptions,
+    ThreadPoolExecutor,
 };
 use std::{
     collections::{HashMap, HashSet},
     env, fs,
     path::Path,
     process::{self, Command},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 fn pid((): ()) -> u32 {
@@ -312,4 +314,219 @@ fn workers_share_the_processors() {
         Path::new("/proc/self").exists() && env::var_os("CONCURRENT_FUTURES_DEPTH").is_none(),
         "not in this process"
     );
+}
+
+/// A call that fails when its first gate opens, and then keeps the pool's driver from doing anything until its second one
+/// opens: whether it is to be made again is asked there.
+fn hold_the_driver(pool: &ProcessPoolExecutor, fails: &Gate, held: &Gate) -> Future<()> {
+    let policy = RetryPolicy::attempts(2).when(|error| {
+        let (open, log) = error.panic_message().and_then(|key| key.split_once('|')).expect("it panicked with a key");
+        pass((open.into(), log.into()));
+        false
+    });
+    let fails_with = |(gate, (open, log)): (Key, Key)| -> () {
+        pass(gate);
+        panic!("{open}|{log}")
+    };
+    pool.with(TaskOptions::new().retry(policy)).submit(fails_with, (fails.key(), held.key()))
+}
+
+/// Whether a call that lies behind others in a channel begins while the driver is held. On a slow machine it may not have
+/// been sent before: then a test shows nothing.
+fn comes_soon(gate: &Gate) -> bool {
+    let began = Instant::now();
+    while gate.arrived() == 0 && began.elapsed() < Duration::from_millis(300) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    gate.arrived() > 0
+}
+
+/// CAN-10, PEB-01: the call that runs is stopped, by whoever wants it or by its limit, also while the reply to an earlier
+/// one lies unread.
+#[test]
+fn a_late_reply_does_not_save_the_next_call() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let limit = Duration::from_millis(20);
+    let stops_in = |limit: Option<Duration>| {
+        let (fails, held, first, endless) = (Gate::new(), Gate::new(), Gate::new(), Gate::new());
+        let holder = hold_the_driver(&pool, &fails, &held);
+        fails.await_arrivals(1);
+        let before = pool.submit(pass, first.key());
+        let options = limit.map_or_else(TaskOptions::new, |limit| TaskOptions::new().time_limit(limit));
+        let runs = pool.with(options).submit(pass, endless.key());
+        fails.open();
+        held.await_arrivals(1);
+        first.open();
+        if !comes_soon(&endless) {
+            return false;
+        }
+        match limit {
+            None => assert!(runs.kill()),
+            Some(limit) => thread::sleep(2 * limit), // over it, before the driver can look
+        }
+        held.open();
+        let error = runs.result().expect_err("nothing else ends it");
+        assert!(if limit.is_some() { error.is_timed_out() } else { error.is_killed() }, "{error}");
+        before.result().unwrap();
+        assert!(holder.result().unwrap_err().is_panic());
+        true
+    };
+    for limit in [None, Some(limit)] {
+        assert!((0..50).any(|_| stops_in(limit)), "it never came to it");
+    }
+}
+
+/// CAN-10: whenever a call has begun, it can be stopped, whatever the driver has to do meanwhile.
+#[test]
+fn no_kill_is_lost() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let over = AtomicBool::new(false);
+    let rounds = || {
+        for _ in tries(200) {
+            let quick = pool.submit(|()| thread::sleep(Duration::from_micros(200)), ());
+            let slow = pool.submit(|()| thread::sleep(Duration::from_secs(5)), ());
+            let began = Instant::now();
+            while !slow.running() && began.elapsed() < DEADLINE {
+                std::hint::spin_loop();
+            }
+            assert!(slow.kill());
+            if !slow.exception().is_some_and(|error| error.is_killed()) {
+                return Err(slow.exception().cloned());
+            }
+            quick.result().unwrap();
+        }
+        Ok(())
+    };
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for _ in 0..20 {
+                    pool.submit(|()| (), ()).cancel();
+                }
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let outcome = rounds();
+        over.store(true, Ordering::Relaxed);
+        outcome
+    });
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+/// SHD-22, SHD-16: an attempt that failed just before everything was ended is the last one, and no pause is waited for.
+#[test]
+fn nothing_is_tried_again_once_all_is_ended() {
+    type End = fn(&ProcessPoolExecutor) -> ShutdownReport;
+    let ends: [(&str, End); 3] = [
+        ("terminate", |pool| pool.terminate_workers()),
+        ("now", |pool| pool.shutdown(Shutdown::now().at_most(DEADLINE))),
+        ("stop running", |pool| pool.shutdown(Shutdown::wait().stop_running().at_most(DEADLINE))),
+    ];
+    for (name, end) in ends {
+        for delay in [Duration::ZERO, DEADLINE * 2] {
+            let (log, fails, held, gate, behind) = (Log::new(), Gate::new(), Gate::new(), Gate::new(), Gate::new());
+            let pool = ProcessPoolExecutor::new(1).unwrap();
+            let patient = pool.with(TaskOptions::new().retry(RetryPolicy::attempts(3).delay(delay)));
+            let fails_behind = |(key, log): (Key, String)| -> () {
+                pass(key);
+                append(&log, "attempt");
+                panic!("again")
+            };
+            let holder = hold_the_driver(&pool, &fails, &held);
+            let call = patient.submit(fails_behind, (gate.key(), log.path()));
+            let next = pool.submit(pass, behind.key());
+            fails.await_arrivals(1);
+            fails.open();
+            held.await_arrivals(1);
+            gate.open();
+            if !comes_soon(&behind) {
+                held.open();
+                behind.open();
+                pool.kill_workers();
+                continue;
+            }
+            // The attempt has failed, and the driver does not know.
+            thread::scope(|scope| {
+                let ended = scope.spawn(|| end(&pool));
+                eventually("the pool is closed", || pool.submit(pid, ()).done());
+                held.open();
+                behind.open();
+                ended.join().unwrap();
+            });
+            assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete(), "{name} waits for a pause");
+            let error = call.result().unwrap_err();
+            assert!(error.is_cancelled() || error.is_killed() || error.is_panic(), "{name}: {error}");
+            assert!(holder.result().is_err() && next.wait_timeout(DEADLINE));
+            assert_eq!(log.lines().len(), 1, "{name}");
+        }
+    }
+}
+
+/// WRK-12: however slow workers are to leave, there are never more than twice as many processes as may make calls.
+#[test]
+fn slow_leavers_do_not_pile_up() {
+    const WORKERS: usize = 2;
+    let gate = Gate::new();
+    let builder = ProcessPoolExecutor::builder().max_workers(WORKERS).max_tasks_per_child(1);
+    let pool = builder.finalizer(pass, gate.key()).build().unwrap();
+    let futures: Vec<_> = (0..12).map(|_| pool.submit(pid, ())).collect();
+    let within = || assert!(pool.worker_pids().len() <= 2 * WORKERS, "{:?}", pool.worker_pids());
+    gate.await_arrivals(2 * WORKERS);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(100) {
+        within(); // for one too many to show itself
+        thread::sleep(Duration::from_millis(1));
+    }
+    gate.open();
+    eventually("all calls are made", || {
+        within();
+        futures.iter().all(|future| future.done())
+    });
+    let pids: HashSet<_> = futures.into_iter().map(|future| future.result().unwrap()).collect();
+    assert_eq!(pids.len(), 12);
+}
+
+/// Stopping what runs also ends workers that are only starting. That says nothing against those that come after them.
+#[test]
+fn workers_that_were_stopped_as_they_started_do_not_break_the_pool() {
+    let gate = Gate::new();
+    let pool = ProcessPoolExecutor::builder().max_workers(4).initializer(pass, gate.key()).build().unwrap();
+    let futures: Vec<_> = (0..8).map(|_| pool.submit(pid, ())).collect();
+    gate.await_arrivals(4);
+    let first = pool.worker_pids();
+    pool.shutdown(Shutdown::no_wait().stop_running());
+    gate.await_arrivals(5);
+    gate.open();
+    assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete());
+    for future in futures {
+        assert!(!first.contains(&future.result().unwrap()));
+    }
+}
+
+/// What is taken back from several channels, so that a call of higher priority can overtake it, keeps its order.
+#[test]
+fn what_is_overtaken_keeps_its_order() {
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    let (first, second, log) = (Gate::new(), Gate::new(), Log::new());
+    let running = [pool.submit(pass, first.key()), pool.submit(pass, second.key())];
+    first.await_arrivals(1);
+    second.await_arrivals(1);
+    let note = |(log, word): (String, String)| append(&log, &word);
+    let submit = |priority, word: &str| {
+        pool.with(TaskOptions::new().priority(priority)).submit(note, (log.path(), word.to_owned()))
+    };
+    let words = ["1", "2", "3", "4", "5", "6", "7", "8"];
+    let mut futures: Vec<_> = words.iter().map(|word| submit(Priority::Normal, word)).collect();
+    thread::sleep(Duration::from_millis(20)); // so that they lie in both channels
+    // While calls of two levels wait, one at a time is given to the only worker that goes on: from the high one on, before
+    // which that worker may have begun what lay in its channel, the order is exact.
+    futures.push(submit(Priority::Low, "low"));
+    futures.push(submit(Priority::High, "high"));
+    first.open();
+    futures.into_iter().for_each(|future| future.result().unwrap());
+    let lines = log.lines();
+    let (before, from) = lines.split_at(lines.iter().position(|line| line == "high").unwrap());
+    assert!(before.is_sorted() && from[1..].is_sorted() && from.last().unwrap() == "low", "{lines:?}");
+    second.open();
+    running.into_iter().for_each(|future| future.result().unwrap());
 }

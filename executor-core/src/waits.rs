@@ -79,8 +79,8 @@ pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>
     Ok(Some(Waiting::new(waits, waiter, awaited)))
 }
 
-/// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Others at least
-/// shall know.
+/// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Those who wait
+/// later at least shall know; who waits already is not woken.
 pub(crate) fn enter_regardless(awaited: TaskId) -> Option<Waiting> {
     current::task_without_limit().map(|waiter| enter_outer(waiter, awaited))
 }

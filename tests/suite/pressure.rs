@@ -171,6 +171,36 @@ pub(crate) fn a_call_that_ends_makes_room<B: Backend>() {
     assert!(pool.shutdown(Shutdown::wait()).is_complete(), "no pause is waited for that nobody wants");
 }
 
+/// SUB-11: a call keeps its place until it ends, whether it is made, waits for another attempt, or begins that.
+pub(crate) fn a_pause_keeps_its_place<B: Backend>() {
+    const ATTEMPTS: u32 = 4;
+    let pool = bounded::<B>(1, 0, WhenFull::Reject);
+    let fails = |log: String| -> () {
+        append(&log, "attempt");
+        panic!("on purpose");
+    };
+    let log = Log::new();
+    let policy = RetryPolicy::attempts(ATTEMPTS).delay(Duration::from_millis(10));
+    let failing = pool.with(TaskOptions::new().retry(policy)).submit(fails, log.path());
+    eventually("there is room", || match pool.try_submit(|x: u32| x, 1) {
+        Ok(_) => true,
+        Err(full) => {
+            assert!(full.is_queue_full());
+            false
+        }
+    });
+    assert_eq!(log.lines().len(), ATTEMPTS as usize, "only now");
+    assert_eq!(failing.result().unwrap_err().attempts(), ATTEMPTS);
+    eventually("it is empty", || pool.try_submit(|x: u32| x, 1).is_ok_and(|future| future.result().is_ok()));
+    let log = Log::new();
+    let patient = TaskOptions::new().retry(RetryPolicy::attempts(2).delay(DEADLINE * 2));
+    let pausing = pool.with(patient).submit(fails, log.path());
+    eventually("it waits for another attempt", || log.lines().len() == 1 && !pausing.running());
+    assert!(pool.try_submit(|x: u32| x, 1).unwrap_err().is_queue_full());
+    assert!(pausing.cancel());
+    assert_eq!(pool.try_submit(|x: u32| x, 2).unwrap().result().unwrap(), 2);
+}
+
 pub(crate) fn many_callers_share_the_room<B: Backend>() {
     let pool = bounded::<B>(2, 3, WhenFull::Block);
     thread::scope(|scope| {

@@ -52,6 +52,30 @@ pub(crate) fn a_failing_finalizer_hurts_nobody<B: Backend>() {
     assert_eq!(log.lines().len(), 2);
 }
 
+/// INI-09: what is too long to be sent at once arrives all the same, though the pool is closed at once.
+pub(crate) fn a_finalizer_may_have_much_to_read<B: Backend>() {
+    let counts = |text: String| {
+        let (log, rest) = text.split_once('|').unwrap();
+        append(log, &rest.len().to_string());
+    };
+    for closes_at_once in [true, false] {
+        let log = Log::new();
+        let text = format!("{}|{}", log.path(), "x".repeat(1 << 20));
+        let pool = B::pool_of(2, Choices { finalizer: Some((counts, text)), ..Choices::default() });
+        let gate = Gate::new();
+        let futures: Vec<_> = (0..2).map(|_| pool.submit(pass, gate.key())).collect();
+        gate.await_arrivals(2);
+        gate.open();
+        if closes_at_once {
+            drop(pool);
+        } else {
+            futures.into_iter().for_each(|future| future.result().unwrap());
+            assert!(pool.shutdown(Shutdown::wait()).is_complete());
+        }
+        assert_eq!(log.lines(), ["1048576", "1048576"]);
+    }
+}
+
 /// WRK-11: a call that comes as the last worker leaves is made all the same.
 pub(crate) fn a_call_meets_a_leaving_worker<B: Backend>() {
     let pool = B::pool_of(1, Choices { idle_timeout: Some(Duration::from_micros(200)), ..Choices::default() });
