@@ -1,6 +1,6 @@
 //! Examples that no other test runs, as a user runs them.
 
-use crate::support::{eventually, example, runs};
+use crate::support::{eventually, example, interrupts_are_ignored, runs};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
@@ -49,6 +49,9 @@ fn an_interrupt_ends_everything_at_once() {
 /// SHD-20: a program that does nothing about it is ended by the signal, and its workers with it.
 #[test]
 fn an_interrupt_that_nobody_handles_leaves_no_worker() {
+    if interrupts_are_ignored() {
+        return;
+    }
     let mut program = Command::new(example("interrupt"));
     let mut program = program.arg("--unhandled").process_group(0).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();

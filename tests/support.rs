@@ -162,6 +162,18 @@ pub(crate) fn example(name: &str) -> PathBuf {
     target.join("examples").join(name)
 }
 
+/// Whether SIGINT was ignored when this program was started, as a shell without job control does for what it runs in the
+/// background: then so it is in all that this program starts, and there is nothing to see.
+pub(crate) fn interrupts_are_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() >> 1 & 1 == 1;
+    if ignored {
+        eprintln!("skipped: SIGINT is ignored here, as in the background of a shell");
+    }
+    ignored
+}
+
 /// Tries of a race: as many as two seconds allow, so that a loaded machine is not held up.
 pub(crate) fn tries(most: u32) -> impl Iterator<Item = u32> {
     let began = Instant::now();
