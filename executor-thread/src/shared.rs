@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     stopping: Arc<AtomicBool>,
     /// Tasks that a worker cancelled because of that, and that no shutdown has told yet.
     cancelled_in_motion: AtomicUsize,
+    /// What was found in the queue of the closed pool and had ended before: cancelled, or made in place.
+    stale: AtomicUsize,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
     broken: OnceCell<BrokenCause>,
@@ -127,6 +129,7 @@ impl Shared {
             cancelling: AtomicBool::new(false),
             stopping: Arc::default(),
             cancelled_in_motion: AtomicUsize::new(0),
+            stale: AtomicUsize::new(0),
             dismissed: AtomicBool::new(false),
             broken: OnceCell::new(),
             crew: Mutex::default(),
@@ -385,7 +388,10 @@ impl Shared {
                 self.start_thread_if_needed();
             }
             // A batch in motion escapes who empties the queue, and is caught here.
-            if self.broken.get().is_some() {
+            if self.is_closed() && task.is_over() {
+                self.task_is_over();
+                self.stale.fetch_add(1, Ordering::SeqCst);
+            } else if self.broken.get().is_some() {
                 self.task_is_over();
                 drop(task.fail(self.refusal()));
             } else if self.cancelling.load(Ordering::SeqCst) {
@@ -620,7 +626,10 @@ impl Shared {
         let mut cancelled = 0;
         if how.cancels_pending() {
             self.cancelling.store(true, Ordering::SeqCst);
-            cancelled += iter::from_fn(|| self.take_queued()).filter_map(|task| task.cancel().then_some(())).count();
+            for task in iter::from_fn(|| self.take_queued()) {
+                self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
+                cancelled += usize::from(task.cancel());
+            }
         }
         if self.gives_up() {
             cancelled += self.give_up_pausing();
@@ -630,7 +639,8 @@ impl Shared {
             blocking::while_blocked(|| self.wait_for_everybody(deadline));
         }
         let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
-        ShutdownReport::new(found, cancelled + in_motion, self.unfinished())
+        let stale = self.stale.swap(0, Ordering::SeqCst);
+        ShutdownReport::new(found.saturating_sub(stale), cancelled + in_motion, self.unfinished())
     }
 
     fn unfinished(&self) -> usize {

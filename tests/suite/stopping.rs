@@ -170,6 +170,8 @@ pub(crate) fn a_report_tells_what_became_of_each<B: Backend>() {
     short.await_arrivals(1);
     long.await_arrivals(1);
     let pending: Vec<_> = (0..3).map(|_| pool.submit(patient, log.path())).collect();
+    let before: Vec<_> = (0..4).map(|_| pool.submit(patient, log.path())).collect();
+    assert!(before.iter().all(|future| future.cancel()), "these are none of the shutdown's");
     let report = thread::scope(|scope| {
         let shutdown = scope.spawn(|| pool.shutdown(Shutdown::wait().cancel_pending().at_most(Duration::from_secs(2))));
         wait(&pending, ALL_COMPLETED);
