@@ -380,7 +380,8 @@ pub(crate) fn cancel_on_drop_needs_no_runtime<B: Backend>() {
     each.add(pool.submit(tell, log.path()).cancel_on_drop());
     drop(each);
     let kept = unwanted();
-    assert_eq!(format!("{kept:?}"), format!("CancelOnDrop({:?})", *kept));
+    let named = format!("CancelOnDrop(Future<u32>({}, ", kept.id());
+    assert!(format!("{kept:?}").starts_with(&named), "{kept:?}");
     let kept = kept.detach();
     gate.open();
     running.result().unwrap();
