@@ -30,8 +30,9 @@ pub(crate) fn each_comes_once_whatever_its_ending<B: Backend>() {
     let blocker = pool.submit(pass, gate.key());
     let futures: Vec<_> = (0..4).map(|x| pool.submit(|x: u32| if x == 1 { panic!("one") } else { x }, x)).collect();
     assert!(futures[2].cancel());
+    let each = as_completed(futures); // before any but the cancelled one is done
     gate.open();
-    let endings: Vec<_> = as_completed(futures)
+    let endings: Vec<_> = each
         .map(|future| match future.result() {
             Ok(value) => value.to_string(),
             Err(error) if error.is_cancelled() => "cancelled".to_owned(),
