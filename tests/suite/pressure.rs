@@ -239,6 +239,8 @@ pub(crate) fn higher_priorities_begin_first<B: Backend>() {
         futures.push(submit(Priority::High, &format!("high {number}")));
     }
     futures.push(submit(Priority::Normal, "normal 2"));
+    // What was already in the worker's channel is taken back as soon as the pool has seen the others.
+    eventually("nothing lies in a channel", || format!("{:?}", futures[0]).ends_with(", pending)"));
     gate.open();
     running.result().unwrap();
     futures.into_iter().for_each(|future| future.result().unwrap());
