@@ -619,13 +619,12 @@ impl Shared {
         let deadline = how.deadline();
         let found = self.unfinished();
         self.close();
-        if how.stops_running() {
-            self.stopping.store(true, Ordering::SeqCst);
-        }
+        // Before any call is told to stop: the worker that it leaves free must not begin another one.
+        self.cancelling.fetch_or(how.cancels_pending(), Ordering::SeqCst);
+        self.stopping.fetch_or(how.stops_running(), Ordering::SeqCst);
         self.forget_cancelled_pauses();
         let mut cancelled = 0;
         if how.cancels_pending() {
-            self.cancelling.store(true, Ordering::SeqCst);
             for task in iter::from_fn(|| self.take_queued()) {
                 self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
                 cancelled += usize::from(task.cancel());
