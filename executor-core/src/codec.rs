@@ -4,7 +4,12 @@
 //! names no fields: `postcard` writes values one after the other. Types whose `serde` form depends
 //! on field names being present (`#[serde(flatten)]`, `#[serde(untagged)]`) do not travel; they
 //! come back as an error of their task.
+//!
+//! Large values are mostly lists of numbers, or text. One that is a whole argument or result is copied at once, as it lies
+//! in memory. Inside of another value, `serde` shows the items of a list one by one, whose types cannot be told soundly, so
+//! there they are written one by one.
 
+use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
 use std::any::{Any, type_name};
 
@@ -15,20 +20,15 @@ use crate::error::Failure;
 /// # Errors
 /// [`Failure::Encode`] when `value`'s own `Serialize` refuses, or the format cannot hold it.
 pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), Failure> {
-    // Bytes are the one bulk type that every program sends: one copy instead of a call a byte.
-    if let Some(bytes) = (value as &dyn Any).downcast_ref::<Vec<u8>>() {
+    if let Some(bytes) = plain_bytes(value) {
         out.extend_from_slice(bytes);
         return Ok(());
     }
     let start = out.len();
-    let mut writer = Appending(out);
-    match postcard::to_extend(value, &mut writer) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            out.truncate(start);
-            Err(Failure::Encode { type_name: type_name::<T>().into(), reason: error.to_string() })
-        }
-    }
+    postcard::serialize_with_flavor(value, Appending(out)).map_err(|error| {
+        out.truncate(start);
+        Failure::Encode { type_name: type_name::<T>().into(), reason: error.to_string() }
+    })
 }
 
 /// Reads a `T` that fills `bytes` exactly.
@@ -37,12 +37,9 @@ pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<()
 /// [`Failure::Decode`] when the bytes are not a `T`, or go on after it.
 pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Failure> {
     let refused = |reason: String| Failure::Decode { type_name: type_name::<T>().into(), reason };
-    let mut slot: Option<T> = None;
-    if let Some(slot) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() {
-        *slot = Some(bytes.to_vec());
-    }
-    if let Some(value) = slot {
-        return Ok(value);
+    let mut plain: Option<T> = None;
+    if let Some(filled) = fill_plain(&mut plain, bytes) {
+        return filled.and_then(|()| plain.ok_or_else(|| "nothing was read".into())).map_err(refused);
     }
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
@@ -51,12 +48,80 @@ pub fn decode<T: DeserializeOwned + 'static>(bytes: &[u8]) -> Result<T, Failure>
     }
 }
 
-/// `Extend` by reference, so that a failed encoding leaves the vector with its owner.
+/// Lists of these are copied at once, as `u8` and text are.
+macro_rules! for_each_number {
+    ($look:ident) => { $look!(i8 u16 i16 u32 i32 u64 i64 u128 i128 usize isize f32 f64) };
+}
+
+/// What `value` is in memory, if it is of a plain type. Each question is answered when this is compiled.
+#[inline(always)]
+fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+    let value: &dyn Any = value;
+    macro_rules! look {
+        ($($number:ty)*) => {$(
+            if let Some(list) = value.downcast_ref::<Vec<$number>>() {
+                return Some(bytemuck::cast_slice(list));
+            }
+        )*};
+    }
+    for_each_number!(look);
+    value.downcast_ref::<Vec<u8>>().map(Vec::as_slice).or_else(|| value.downcast_ref::<String>().map(String::as_bytes))
+}
+
+/// Fills `slot` with what [`plain_bytes`] gave, if it is of a plain type. The error is why it cannot.
+#[inline(always)]
+fn fill_plain<T: 'static>(slot: &mut Option<T>, bytes: &[u8]) -> Option<Result<(), String>> {
+    let slot: &mut dyn Any = slot;
+    macro_rules! look {
+        ($($number:ty)*) => {$(
+            if let Some(slot) = slot.downcast_mut::<Option<Vec<$number>>>() {
+                let size = size_of::<$number>();
+                if bytes.len() % size != 0 {
+                    return Some(Err(format!("{} bytes are no list of items of {size}", bytes.len())));
+                }
+                // Zeroed memory costs nothing before it is written.
+                let mut list = vec![<$number>::default(); bytes.len() / size];
+                bytemuck::cast_slice_mut(&mut list).copy_from_slice(bytes);
+                *slot = Some(list);
+                return Some(Ok(()));
+            }
+        )*};
+    }
+    for_each_number!(look);
+    if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(bytes.to_vec());
+        return Some(Ok(()));
+    }
+    let slot = slot.downcast_mut::<Option<String>>()?;
+    Some(match str::from_utf8(bytes) {
+        Ok(text) => {
+            *slot = Some(text.to_owned());
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// The end of a vector, where the codec writes.
 struct Appending<'a>(&'a mut Vec<u8>);
 
-impl Extend<u8> for &mut Appending<'_> {
-    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
-        self.0.extend(bytes);
+impl Flavor for Appending<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 
@@ -96,7 +161,8 @@ pub(crate) mod items {
         mut bytes: &[u8],
     ) -> Result<Vec<Result<T, Failure>>, Failure> {
         let count = take_length(&mut bytes)?;
-        let mut items = Vec::with_capacity(count.min(bytes.len()));
+        // Each has a length and a mark.
+        let mut items = Vec::with_capacity(count.min(bytes.len() / 9));
         for _ in 0..count {
             let length = take_length(&mut bytes)?;
             let Some((item, rest)) = bytes.split_at_checked(length) else {
@@ -173,6 +239,24 @@ mod tests {
         there_and_back(Shape::Dot);
         there_and_back(Shape::Line(f64::MIN_POSITIVE, Some(None)));
         there_and_back(Shape::Named { text: "word".into(), bytes: vec![1, 2] });
+    }
+
+    #[test]
+    fn plain_values_come_back_as_they_went_and_hold_no_more_than_themselves() {
+        there_and_back(vec![0.5_f64, f64::MAX]);
+        there_and_back(vec![i128::MIN, 7]);
+        there_and_back(Vec::<usize>::new());
+        there_and_back("text with an ö".to_owned());
+        there_and_back(("name".to_owned(), vec![0.5_f32, 1.0], vec![u64::MAX]));
+        let mut bytes = Vec::new();
+        encode(&vec![1_u64, u64::MAX], &mut bytes).unwrap();
+        assert_eq!(bytes.len(), 16);
+        for end in (0..16).filter(|end| end % 8 != 0) {
+            let error = decode::<Vec<u64>>(&bytes[..end]).unwrap_err();
+            assert!(error.to_string().contains("are no list of items of 8"), "{error}");
+        }
+        let error = decode::<String>(&[b'x', 0xff]).unwrap_err();
+        assert!(error.to_string().contains("utf-8"), "{error}");
     }
 
     #[test]
