@@ -126,17 +126,23 @@ impl Flavor for Appending<'_> {
 }
 
 /// A list whose items fail one by one: each is preceded by its length, so that one that cannot be
-/// read does not hide the next.
+/// read does not hide the next. Numbers cannot fail, and are copied at once.
 pub(crate) mod items {
-    use super::{DeserializeOwned, Failure, Serialize, decode, encode};
-    use crate::panic::{catch, drop_quietly};
+    use super::{DeserializeOwned, Failure, Serialize, decode, encode, fill_plain, plain_bytes};
+    use crate::{
+        outcomes::Outcomes,
+        panic::{catch, drop_quietly},
+    };
 
     /// Appends each item; one that cannot be encoded travels as its failure.
-    pub(crate) fn encode_all<T: Serialize + 'static>(
-        items: impl ExactSizeIterator<Item = Result<T, Failure>>,
-        out: &mut Vec<u8>,
-    ) {
+    pub(crate) fn encode_all<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Vec<u8>) {
         put(out, items.len() as u64);
+        if let Some(bytes) = items.all_values().and_then(plain_bytes) {
+            out.push(PLAIN);
+            out.extend_from_slice(bytes);
+            return;
+        }
+        out.push(EACH);
         for item in items {
             let length_at = out.len();
             put(out, 0);
@@ -157,12 +163,22 @@ pub(crate) mod items {
     }
 
     /// Reads what [`encode_all`] wrote.
-    pub(crate) fn decode_all<T: DeserializeOwned + 'static>(
-        mut bytes: &[u8],
-    ) -> Result<Vec<Result<T, Failure>>, Failure> {
+    pub(crate) fn decode_all<T: DeserializeOwned + 'static>(mut bytes: &[u8]) -> Result<Outcomes<T>, Failure> {
         let count = take_length(&mut bytes)?;
+        let (&form, mut bytes) = bytes.split_first().ok_or_else(truncated)?;
+        if form == PLAIN {
+            let mut values: Option<Vec<T>> = None;
+            let filled = fill_plain(&mut values, bytes).map(|filled| filled.is_ok());
+            return match values.filter(|values| filled == Some(true) && values.len() == count) {
+                Some(values) => Ok(values.into()),
+                None => Err(truncated()),
+            };
+        }
+        if form != EACH {
+            return Err(truncated());
+        }
         // Each has a length and a mark.
-        let mut items = Vec::with_capacity(count.min(bytes.len() / 9));
+        let mut items = Outcomes::with_capacity(count.min(bytes.len() / 9));
         for _ in 0..count {
             let length = take_length(&mut bytes)?;
             let Some((item, rest)) = bytes.split_at_checked(length) else {
@@ -181,12 +197,18 @@ pub(crate) mod items {
     /// The failure of the only item of what [`encode_all`] wrote, if there is one item, and it failed. Runs no user code.
     pub(crate) fn only_failure(mut bytes: &[u8]) -> Option<Failure> {
         let count = take_length(&mut bytes).ok()?;
+        bytes = bytes.strip_prefix(&[EACH])?;
         let length = take_length(&mut bytes).ok()?;
         match bytes.get(..length)?.split_first()? {
             (&FAILED, failure) if count == 1 => decode(failure).ok(),
             _ => None,
         }
     }
+
+    /// The items one after the other, each with its length and a mark.
+    const EACH: u8 = 0;
+    /// The items as they lie in memory. There is no failure among them.
+    const PLAIN: u8 = 1;
 
     const OK: u8 = 0;
     const FAILED: u8 = 1;
@@ -283,7 +305,7 @@ mod tests {
         let lists = [vec![Err(Failure::Shutdown)], vec![Ok(1_u32)], vec![Err(Failure::Shutdown), Ok(1)], vec![]];
         let found = lists.map(|list| {
             let mut bytes = Vec::new();
-            items::encode_all(list.into_iter(), &mut bytes);
+            items::encode_all(list.into_iter().collect(), &mut bytes);
             items::only_failure(&bytes).is_some()
         });
         assert_eq!(found, [true, false, false, false]);
@@ -292,11 +314,26 @@ mod tests {
 
     #[test]
     fn truncated_lists_are_errors_and_never_panics() {
-        let mut bytes = Vec::new();
-        items::encode_all([Ok(1_u32), Ok(2)].into_iter(), &mut bytes);
-        assert_eq!(items::decode_all::<u32>(&bytes).unwrap().len(), 2);
-        for end in 0..bytes.len() {
-            assert!(items::decode_all::<u32>(&bytes[..end]).is_err(), "cut at {end}");
+        fn cut<T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static>(list: &[T]) {
+            let mut bytes = Vec::new();
+            items::encode_all(list.to_vec().into(), &mut bytes);
+            assert_eq!(items::decode_all::<T>(&bytes).unwrap().all_values().unwrap(), list);
+            for end in 0..bytes.len() {
+                assert!(items::decode_all::<T>(&bytes[..end]).is_err(), "cut at {end}");
+            }
         }
+        cut(&[1_u32, 2]);
+        cut(&[(1_u32, 'x'), (2, 'y')]);
+    }
+
+    #[test]
+    fn numbers_travel_at_once_and_a_failure_among_them_by_itself() {
+        let mut bytes = Vec::new();
+        items::encode_all((0..100_u64).collect::<Vec<_>>().into(), &mut bytes);
+        assert_eq!(bytes.len(), 8 + 1 + 800);
+        bytes.clear();
+        items::encode_all([Ok(1_u64), Err(Failure::Shutdown), Ok(3)].into_iter().collect(), &mut bytes);
+        let back = items::decode_all::<u64>(&bytes).unwrap().into_iter().map(Result::ok);
+        assert_eq!(back.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
     }
 }

@@ -39,6 +39,7 @@ pub mod future;
 pub mod levels;
 pub mod map;
 pub mod options;
+mod outcomes;
 pub mod panic;
 pub mod portable;
 mod reply;

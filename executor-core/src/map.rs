@@ -23,13 +23,13 @@ use std::{
     panic::Location,
     sync::Arc,
     time::{Duration, Instant},
-    vec,
 };
 
 use crate::{
     arrivals::Arrivals,
     error::{Failure, Rejected, TaskError, TaskId},
     future::Future,
+    outcomes::{self, Outcomes},
     portable::Function,
     task::Task,
     value::Value,
@@ -84,6 +84,8 @@ pub struct Map<'a, I: Iterator, R> {
     in_flight: InFlight<R>,
     /// Items that were pulled and whose results were not yielded.
     outstanding: usize,
+    /// With more than this outstanding there is no room for another chunk.
+    refill_at: usize,
     current: Current<R>,
 }
 
@@ -109,7 +111,7 @@ enum Order {
 /// The chunk whose results are being yielded.
 enum Current<R> {
     Outcomes {
-        outcomes: vec::IntoIter<Result<R, Failure>>,
+        outcomes: outcomes::IntoIter<R>,
         task: TaskId,
         attempts: u32,
     },
@@ -165,6 +167,7 @@ where
                 next: 0,
             },
             outstanding: 0,
+            refill_at: usize::MAX,
             current: Current::nothing(),
         }
     }
@@ -213,6 +216,11 @@ where
     }
 
     fn fill_window(&mut self) {
+        self.refill_at = self.pull_and_send();
+    }
+
+    /// Returns at how many outstanding items there may be room again, unless a chunk is taken before.
+    fn pull_and_send(&mut self) -> usize {
         let chunks = match (self.buffer, self.chunk_size) {
             (Some(_), Some(_)) => usize::MAX, // both were chosen, and say it all
             _ => self.workers.saturating_mul(CHUNKS_PER_WORKER),
@@ -226,11 +234,11 @@ where
         while self.in_flight.len() < chunks {
             if let Some(chunk) = self.held.take() {
                 if !self.send(chunk) {
-                    return;
+                    return usize::MAX;
                 }
                 continue;
             }
-            let Some(items) = &mut self.items else { return };
+            let Some(items) = &mut self.items else { return 0 };
             let size = match self.chunk_size {
                 Some(size) => size.get(),
                 None => {
@@ -245,7 +253,7 @@ where
             .min(window);
             // Whole chunks only: one made of the place that a single result left would undo the chunking.
             if self.outstanding + size > window {
-                return;
+                return window - size;
             }
             let chunk: Vec<_> = items.take(size).collect();
             let count = chunk.len();
@@ -253,13 +261,14 @@ where
                 self.items = None;
             }
             if count == 0 {
-                return;
+                return 0;
             }
             self.outstanding += count;
             if !self.send(chunk) {
-                return;
+                return usize::MAX;
             }
         }
+        0
     }
 
     /// Submits a chunk, or holds it back. If nothing is in flight, there is nothing else to wait for than room.
@@ -313,11 +322,12 @@ where
             let ready = self.current.next(self.site);
             if ready.is_some() {
                 self.outstanding -= 1;
-            }
-            self.fill_window();
-            if ready.is_some() {
+                if self.outstanding <= self.refill_at {
+                    self.fill_window();
+                }
                 return ready;
             }
+            self.fill_window();
             let chunk = match self.in_flight.next(self.order, self.deadline()) {
                 Next::Chunk(chunk) => chunk,
                 // There was no room for the next chunk before the deadline.
@@ -329,6 +339,7 @@ where
                     return Some(Err(TaskError::new(failure, id, self.site)));
                 }
             };
+            self.refill_at = usize::MAX;
             let task = chunk.future.id();
             self.current = match chunk.future.result_and_attempts() {
                 (Ok(batch), attempts) => {
@@ -361,7 +372,7 @@ impl<I: Iterator, R> fmt::Debug for Map<'_, I, R> {
 
 impl<R> Current<R> {
     fn nothing() -> Self {
-        Current::Outcomes { outcomes: Vec::new().into_iter(), task: TaskId(0), attempts: 0 }
+        Current::Outcomes { outcomes: Outcomes::from(Vec::new()).into_iter(), task: TaskId(0), attempts: 0 }
     }
 
     fn next(&mut self, site: &'static Location<'static>) -> Option<Result<R, TaskError>> {

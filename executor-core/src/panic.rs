@@ -37,9 +37,7 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
     static HOOK: Once = Once::new();
     HOOK.call_once(install_hook);
     CATCHING.set(CATCHING.get() + 1);
-    if IS_SET.replace(false) {
-        LATEST.set(None); // of a panic that a call caught by itself
-    }
+    forget_contained();
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
@@ -53,6 +51,13 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
         let (location, backtrace) = origin.map_or((None, None), |origin| (origin.location, origin.backtrace));
         Failure::Panicked(Panic { message, location, backtrace })
     })
+}
+
+/// Between two calls under one guard: forgets the place of a panic that the first one caught by itself.
+pub(crate) fn forget_contained() {
+    if IS_SET.replace(false) {
+        LATEST.set(None);
+    }
 }
 
 /// Drops user data. A panic from its `Drop` is printed by the hook and goes no further: there is no

@@ -15,9 +15,10 @@ use std::{
 use crate::{
     codec,
     context::ContextParcel,
-    current::{CancelToken, current_task},
+    current::current_task,
     error::Failure,
-    panic::{catch, drop_quietly},
+    outcomes::Outcomes,
+    panic::{catch, drop_quietly, forget_contained},
     portable::{CallName, Function, Travels, name_of},
     reply,
     value::Value,
@@ -119,9 +120,9 @@ pub(crate) struct Many<F, A> {
     pub(crate) items: Vec<A>,
 }
 
-/// What a chunk gives: an outcome for each item, in order, and the time that they took together.
+/// What a chunk gives: an outcome for each item, and the time that they took together.
 pub(crate) struct Batch<R> {
-    pub(crate) outcomes: Vec<Result<R, Failure>>,
+    pub(crate) outcomes: Outcomes<R>,
     pub(crate) elapsed: Duration,
 }
 
@@ -129,15 +130,13 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
     type Output = Batch<F::Output>;
 
     fn run(self) -> Self::Output {
-        let began = Instant::now();
-        let chunk = Chunk::here();
-        let outcomes = self.items.into_iter().map(|item| chunk.call(|| self.function.call(item))).collect();
-        Batch { outcomes, elapsed: began.elapsed() }
+        let Many { function, items } = self;
+        call_each(items.into(), |item| function.call(item))
     }
 
     fn pack(self) -> Result<Call, Failure> {
         let mut args = Vec::new();
-        codec::items::encode_all(self.items.into_iter().map(Ok), &mut args);
+        codec::items::encode_all(self.items.into(), &mut args);
         Call::new::<Self>(&self.function, args)
     }
 
@@ -156,10 +155,7 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
 
     /// A chunk of a single item is that item's call.
     fn failure_in(output: &Self::Output) -> Option<&Failure> {
-        match &output.outcomes[..] {
-            [Err(failure)] => Some(failure),
-            _ => None,
-        }
+        output.outcomes.only_failure()
     }
 
     fn failure_in_value(value: &[u8]) -> Option<Failure> {
@@ -176,32 +172,39 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
             Ok(items) => items,
             Err(failure) => return reply::failure(&failure, out),
         };
-        let began = Instant::now();
-        let chunk = Chunk::here();
-        let outcomes: Vec<_> =
-            items.into_iter().map(|item| item.and_then(|item| chunk.call(|| function.call(item)))).collect();
-        let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let Batch { outcomes, elapsed } = call_each(items, |item| function.call(item));
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let encode = |out: &mut Vec<u8>| {
             out.extend_from_slice(&nanos.to_le_bytes());
-            codec::items::encode_all(outcomes.into_iter(), out);
+            codec::items::encode_all(outcomes, out);
             Ok(())
         };
         reply::value(encode, out);
     }
 }
 
-/// The chunk that this thread runs.
-struct Chunk(CancelToken);
-
-impl Chunk {
-    fn here() -> Self {
-        Chunk(current_task().cancel_token())
+/// Makes the call on each item in turn, until somebody asks for the whole to stop.
+fn call_each<A, R>(items: Outcomes<A>, call: impl Fn(A) -> R) -> Batch<R> {
+    let began = Instant::now();
+    let token = current_task().cancel_token();
+    let mut outcomes = Outcomes::with_capacity(items.len());
+    let mut items = items.into_iter();
+    loop {
+        // One guard for all calls that return. One that panics has been taken from `items`: the next guard goes on after it.
+        let made = catch(|| {
+            for item in &mut items {
+                forget_contained();
+                let is_cancelled = token.is_cancelled();
+                outcomes
+                    .push(item.and_then(|item| if is_cancelled { Err(Failure::Cancelled) } else { Ok(call(item)) }));
+            }
+        });
+        match made {
+            Ok(()) => break,
+            Err(failure) => outcomes.push(Err(failure)),
+        }
     }
-
-    /// Makes the call on one item, unless somebody has asked for the whole to stop.
-    fn call<R>(&self, call: impl FnOnce() -> R) -> Result<R, Failure> {
-        if self.0.is_cancelled() { Err(Failure::Cancelled) } else { catch(call) }
-    }
+    Batch { outcomes, elapsed: began.elapsed() }
 }
 
 /// A value's copy, by way of its encoded form, which every value has.
