@@ -47,7 +47,7 @@ pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExe
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
 pub mod backend {
     pub use executor_core::{
-        Task, admission, blocking, cell, context, current, levels, portable, retry, task, worker_call,
+        Task, admission, attachments, blocking, cell, context, current, levels, portable, retry, task, worker_call,
     };
 }
 

@@ -1,10 +1,11 @@
 //! What holds for every backend (`conformance`), what ordering means (`ordering`), what a dying process may cost
-//! (`faults`), what only threads can do (`threads`, `threads_under_pressure`), what the processors are (`cpu`), what the examples print (`examples`),
+//! (`faults`), what only threads can do (`threads`, `threads_under_pressure`), what the processors are (`cpu`), what travels beside bytes (`descriptors`), what the examples print (`examples`),
 //! and the rules of the house (`tidy`).
 
 mod compile_fail;
 mod conformance;
 mod cpu;
+mod descriptors;
 mod examples;
 mod faults;
 mod ordering;

@@ -39,6 +39,7 @@ use std::{
 use crate::{
     admission::Permit,
     arrivals::Arrivals,
+    attachments::{self, Encoded},
     blocking::Home,
     current::{self, StopSource},
     error::{BrokenCause, Failure, TaskError, TaskId},
@@ -180,7 +181,7 @@ impl<R> Default for Watchers<R> {
 enum Slot<R> {
     Empty,
     /// A reply, as it came.
-    Encoded(Vec<u8>),
+    Encoded(Encoded),
     /// Somebody is decoding it, outside the lock.
     Decoding,
     Ready(Result<R, TaskError>),
@@ -298,7 +299,7 @@ pub(crate) trait Runnable: Send + Sync {
     fn dispatch(&self, lease: Lease) -> bool;
     fn recall(&self) -> bool;
     /// `Err`: another attempt is to follow, after a pause.
-    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Result<Option<Announcement>, Duration>;
+    fn complete(self: Arc<Self>, reply: Encoded) -> Result<Option<Announcement>, Duration>;
     /// As `complete`, for an attempt that gave no reply.
     fn fail_attempt(self: Arc<Self>, failure: Failure) -> Result<Option<Announcement>, Duration>;
     fn fail(self: Arc<Self>, failure: Failure) -> Option<Announcement>;
@@ -629,8 +630,9 @@ impl<W: Work> Cell<W> {
         (retries, copy)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<W::Output, TaskError> {
-        reply::read(bytes, W::unpack).map_err(|failure| self.error(failure))
+    fn decode(&self, Encoded { bytes, attachments }: Encoded) -> Result<W::Output, TaskError> {
+        let decoded = attachments::handing_out(attachments, || reply::read(&bytes, W::unpack));
+        decoded.map_err(|failure| self.error(failure))
     }
 }
 
@@ -761,9 +763,9 @@ impl<W: Work> Runnable for Cell<W> {
         true
     }
 
-    fn complete(self: Arc<Self>, reply: Vec<u8>) -> Result<Option<Announcement>, Duration> {
+    fn complete(self: Arc<Self>, reply: Encoded) -> Result<Option<Announcement>, Duration> {
         if self.header.options().is_some_and(|options| options.retry_policy().is_some())
-            && let Some(failure) = reply::failure_in(&reply, W::failure_in_value)
+            && let Some(failure) = reply::failure_in(&reply.bytes, W::failure_in_value)
             && let Some(pause) = self.try_again(&failure, None)
         {
             return Err(pause);
@@ -837,7 +839,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         let shared = self.shared.lock();
         match self.slot(&shared) {
             Slot::Ready(outcome) => outcome.is_err(),
-            Slot::Encoded(reply) => reply::failure_in(reply, |_| None).is_some(),
+            Slot::Encoded(reply) => reply::failure_in(&reply.bytes, |_| None).is_some(),
             Slot::Empty | Slot::Decoding | Slot::Taken => false,
         }
     }
@@ -878,8 +880,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
                         unreachable!("it was encoded, and the lock is still held")
                     };
                     drop(shared);
-                    let outcome = self.decode(&reply);
-                    drop(reply);
+                    let outcome = self.decode(reply);
                     shared = self.shared.lock();
                     self.fill(&shared, Slot::Ready(outcome));
                     // WAKES: whoever met `Decoding` above; the slot changed under the lock.
@@ -897,7 +898,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         drop(shared);
         match slot {
             Slot::Ready(outcome) => outcome,
-            Slot::Encoded(reply) => self.decode(&reply),
+            Slot::Encoded(reply) => self.decode(reply),
             Slot::Taken => panic!("the outcome of task {} was polled after it had been given", self.header.id),
             Slot::Empty | Slot::Decoding => unreachable!("published, and nobody is looking"),
         }

@@ -12,7 +12,12 @@ use std::{
     },
 };
 
-use crate::{codec, error::Failure, panic};
+use crate::{
+    attachments::{self, Attachments, Encoded},
+    codec,
+    error::Failure,
+    panic,
+};
 
 /// A value that is given to many calls by reference.
 ///
@@ -35,7 +40,7 @@ pub struct Context<C>(Arc<Shared<C>>);
 struct Shared<C> {
     id: ContextId,
     value: C,
-    encoded: OnceCell<Arc<Vec<u8>>>,
+    encoded: OnceCell<(Arc<Vec<u8>>, Attachments)>,
 }
 
 /// Names a context among all that this process ever makes.
@@ -72,12 +77,14 @@ impl<C> fmt::Debug for Context<C> {
 impl<C: Serialize + Send + Sync + 'static> Context<C> {
     /// The encoded form for a call that is about to travel.
     pub(crate) fn parcel(&self) -> Result<ContextParcel, Failure> {
-        let bytes = self.0.encoded.get_or_try_init(|| {
+        let (bytes, attachments) = self.0.encoded.get_or_try_init(|| {
             let mut bytes = Vec::new();
-            panic::catch(|| codec::encode(&self.0.value, &mut bytes))??;
-            Ok(Arc::new(bytes))
+            let encode = || panic::catch(|| codec::encode(&self.0.value, &mut bytes)).flatten();
+            let (encoded, attachments) = attachments::collecting(encode);
+            encoded?;
+            Ok((Arc::new(bytes), attachments))
         })?;
-        Ok(ContextParcel { id: self.0.id, bytes: Arc::clone(bytes) })
+        Ok(ContextParcel { id: self.0.id, bytes: Arc::clone(bytes), attachments: attachments.clone() })
     }
 }
 
@@ -89,6 +96,8 @@ pub struct ContextParcel {
     /// Its value, encoded. Another handle on the same allocation exists for as long as somebody
     /// may still submit a call with this context.
     pub bytes: Arc<Vec<u8>>,
+    /// What it attached.
+    pub attachments: Attachments,
 }
 
 /// The receiving side: the contexts that a worker has, each decoded when first used.
@@ -96,7 +105,7 @@ pub struct ContextParcel {
 pub struct ContextStore(HashMap<ContextId, Entry>);
 
 enum Entry {
-    Encoded(Vec<u8>),
+    Encoded(Encoded),
     Decoded(Arc<dyn Any + Send + Sync>),
 }
 
@@ -111,8 +120,8 @@ impl fmt::Debug for Entry {
 
 impl ContextStore {
     /// Keeps a context until it is [forgotten](Self::forget).
-    pub fn insert(&mut self, id: ContextId, bytes: Vec<u8>) {
-        self.0.insert(id, Entry::Encoded(bytes));
+    pub fn insert(&mut self, id: ContextId, value: Encoded) {
+        self.0.insert(id, Entry::Encoded(value));
     }
 
     /// Drops a context.
@@ -126,8 +135,9 @@ impl ContextStore {
         C: DeserializeOwned + Send + Sync + 'static,
     {
         let entry = self.0.get_mut(&id).ok_or_else(|| Failure::Refused("its context was not sent".into()))?;
-        if let Entry::Encoded(bytes) = entry {
-            let value = panic::catch(|| codec::decode::<C>(bytes))??;
+        if let Entry::Encoded(Encoded { bytes, attachments }) = entry {
+            let decode = || panic::catch(|| codec::decode::<C>(bytes)).flatten();
+            let value = attachments::handing_out(attachments.clone(), decode)?;
             *entry = Entry::Decoded(Arc::new(Shared { id, value, encoded: OnceCell::new() }));
         }
         match entry {
@@ -151,7 +161,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first.bytes, &second.bytes));
 
         let mut store = ContextStore::default();
-        store.insert(first.id, first.bytes.to_vec());
+        store.insert(first.id, Encoded { bytes: first.bytes.to_vec(), attachments: Vec::new() });
         let one = store.get::<Vec<u32>>(first.id).unwrap();
         let two = store.get::<Vec<u32>>(first.id).unwrap();
         assert_eq!(one.get(), &[1, 2, 3]);

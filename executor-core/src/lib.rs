@@ -11,6 +11,7 @@
 //! | `cancel_on_drop` | a future that takes its call along |
 //! | [`task`] | how a backend runs a call, or packs, sends and completes it |
 //! | [`portable`] | how a function is named in another process |
+//! | [`attachments`] | descriptors that travel with values |
 //! | `work`, `value` | the kinds of call, and what they take and give |
 //! | [`cell`], [`state`] | the one object behind a call, and its life |
 //! | [`error`] | every ending |
@@ -25,6 +26,7 @@
 
 pub mod admission;
 mod arrivals;
+pub mod attachments;
 pub mod blocking;
 mod cancel_on_drop;
 pub mod cell;

@@ -17,6 +17,7 @@
 use std::{ffi::CStr, fmt, mem, ops::Range, slice, sync::OnceLock};
 
 use crate::{
+    attachments::Attachments,
     context::{Context, ContextId, ContextParcel, ContextStore},
     error::Failure,
     reply,
@@ -42,7 +43,7 @@ pub struct CallName {
 }
 
 /// What a worker was sent: a call by name, with its arguments.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Incoming<'a> {
     /// What to call.
     pub name: CallName,
@@ -50,16 +51,18 @@ pub struct Incoming<'a> {
     pub context: Option<ContextId>,
     /// The encoded arguments.
     pub args: &'a [u8],
+    /// What came with them.
+    pub attachments: Attachments,
 }
 
 /// Makes a call that was sent here, and appends its reply to `out`: the bytes that
 /// [`Parcel::complete`](crate::task::Parcel::complete) takes at the other end. Whatever goes wrong
-/// becomes a reply too.
+/// becomes a reply too. Returns what is to travel with the reply.
 ///
 /// # Safety
 /// `call` was written by a process of the same build of this program, from one submitted call, and not changed since:
 /// the [module's premise](self). Its addresses are checked as far as they can be, its types cannot.
-pub unsafe fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
+pub unsafe fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
     let located = descriptor_at(call.name.descriptor)
         .and_then(|descriptor| Ok((descriptor, locate(call.name.function, Region::Executable, 1)?)));
     match located {
@@ -84,15 +87,15 @@ pub(crate) trait Travels: 'static {
     type Function: Function<Self::Args>;
     type Args;
 
-    /// Makes the call in the worker, appending a reply.
-    fn serve(function: Self::Function, args: &[u8], out: &mut Vec<u8>);
+    /// Makes the call in the worker, appending a reply. Takes what came with the arguments, and returns what goes with the reply.
+    fn serve(function: Self::Function, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments;
 }
 
 /// How calls of one kind are made from bytes. One constant for each kind.
 #[repr(C, align(16))]
 pub(crate) struct Descriptor {
     magic: u64,
-    run: unsafe fn(*const (), Incoming<'_>, &mut ContextStore, &mut Vec<u8>),
+    run: unsafe fn(*const (), Incoming<'_>, &mut ContextStore, &mut Vec<u8>) -> Attachments,
 }
 
 /// Nothing else in read-only data is likely to carry it: a fixed number without meaning.
@@ -105,10 +108,15 @@ pub(crate) const fn descriptor<W: Travels>() -> &'static Descriptor {
 
 /// # Safety
 /// `function` must be the address of the function pointer of some `W::Function`.
-unsafe fn run<W: Travels>(function: *const (), call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
+unsafe fn run<W: Travels>(
+    function: *const (),
+    call: Incoming<'_>,
+    contexts: &mut ContextStore,
+    out: &mut Vec<u8>,
+) -> Attachments {
     // SAFETY: passed on from this function's own contract.
     match unsafe { W::Function::from_address(function, call.context, contexts) } {
-        Ok(function) => W::serve(function, call.args, out),
+        Ok(function) => W::serve(function, call.args, call.attachments, out),
         Err(failure) => reply::failure(&failure, out),
     }
 }
@@ -415,7 +423,7 @@ mod tests {
     }
 
     fn incoming(name: CallName, args: &[u8]) -> Incoming<'_> {
-        Incoming { name, context: None, args }
+        Incoming { name, context: None, args, attachments: Vec::new() }
     }
 
     fn reply_to(name: CallName) -> Result<u64, Failure> {

@@ -1,24 +1,33 @@
 //! How the outcome of a call comes back from another process: one byte, [`VALUE`] or [`FAILED`], and then the encoded value or
 //! [`Failure`].
 
-use crate::{codec, error::Failure, panic::catch};
+use crate::{
+    attachments::{self, Attachments},
+    codec,
+    error::Failure,
+    panic::catch,
+};
 
 const VALUE: u8 = 0;
 const FAILED: u8 = 1;
 
-/// Appends the reply of a call that failed.
-pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) {
+/// Appends the reply of a call that failed. Nothing travels with it.
+pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) -> Attachments {
     out.push(FAILED);
     codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
+    Attachments::new()
 }
 
-/// Appends a value's reply, or that of the failure to encode it.
-pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) {
+/// Appends a value's reply, or that of the failure to encode it. Returns what travels with it.
+pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) -> Attachments {
     let start = out.len();
     out.push(VALUE);
-    if let Err(refused) = catch(|| encode(out)).flatten() {
-        out.truncate(start);
-        failure(&refused, out);
+    match attachments::collecting(|| catch(|| encode(out)).flatten()) {
+        (Ok(()), attachments) => attachments,
+        (Err(refused), _) => {
+            out.truncate(start);
+            failure(&refused, out)
+        }
     }
 }
 

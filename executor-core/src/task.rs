@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     admission::Permit,
+    attachments::Encoded,
     blocking::Home,
     cell::{self, Announcement, Lease, Runnable},
     error::{BrokenCause, Failure, TaskId},
@@ -203,7 +204,7 @@ impl Parcel {
 
     /// Ends the task with the reply that [`answer`](crate::portable::answer) made. It is decoded by
     /// whoever wants the result.
-    pub fn complete(self, reply: Vec<u8>) -> Ended {
+    pub fn complete(self, reply: Encoded) -> Ended {
         let runnable = Arc::clone(self.handle.get());
         self.ended(runnable.complete(reply))
     }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    attachments::{self, Attachments},
     codec,
     context::ContextParcel,
     current::current_task,
@@ -62,11 +63,19 @@ pub struct Call {
     pub context: Option<ContextParcel>,
     /// Its arguments, encoded.
     pub args: Arc<Vec<u8>>,
+    /// What they attached.
+    pub attachments: Attachments,
 }
 
 impl Call {
-    fn new<W: Travels>(function: &W::Function, args: Vec<u8>) -> Result<Call, Failure> {
-        Ok(Call { name: name_of::<W>(function)?, context: function.context()?, args: Arc::new(args) })
+    pub(crate) fn new<W: Travels>(
+        function: &W::Function,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>,
+    ) -> Result<Call, Failure> {
+        let mut args = Vec::new();
+        let (encoded, attachments) = attachments::collecting(|| encode(&mut args));
+        encoded?;
+        Ok(Call { name: name_of::<W>(function)?, context: function.context()?, args: Arc::new(args), attachments })
     }
 }
 
@@ -84,9 +93,7 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Single<F, A> {
     }
 
     fn pack(self) -> Result<Call, Failure> {
-        let mut args = Vec::new();
-        codec::encode(&self.args, &mut args)?;
-        Call::new::<Self>(&self.function, args)
+        Call::new::<Self>(&self.function, |out| codec::encode(&self.args, out))
     }
 
     fn unpack(value: &[u8]) -> Result<F::Output, Failure> {
@@ -102,12 +109,13 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: &[u8], out: &mut Vec<u8>) {
-        let result = catch(|| codec::decode::<A>(args)).flatten().and_then(|args| catch(|| function.call(args)));
-        match result {
+    fn serve(function: F, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments {
+        let args = attachments::handing_out(attachments, || catch(|| codec::decode::<A>(args)).flatten());
+        match args.and_then(|args| catch(|| function.call(args))) {
             Ok(value) => {
-                reply::value(|out| codec::encode(&value, out), out);
+                let attachments = reply::value(|out| codec::encode(&value, out), out);
                 drop_quietly(value);
+                attachments
             }
             Err(failure) => reply::failure(&failure, out),
         }
@@ -135,9 +143,10 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
     }
 
     fn pack(self) -> Result<Call, Failure> {
-        let mut args = Vec::new();
-        codec::items::encode_all(self.items.into(), &mut args);
-        Call::new::<Self>(&self.function, args)
+        Call::new::<Self>(&self.function, |out| {
+            codec::items::encode_all(self.items.into(), out);
+            Ok(())
+        })
     }
 
     fn unpack(value: &[u8]) -> Result<Self::Output, Failure> {
@@ -167,8 +176,8 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: &[u8], out: &mut Vec<u8>) {
-        let items = match codec::items::decode_all::<A>(args) {
+    fn serve(function: F, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments {
+        let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(args)) {
             Ok(items) => items,
             Err(failure) => return reply::failure(&failure, out),
         };
@@ -179,7 +188,7 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
             codec::items::encode_all(outcomes, out);
             Ok(())
         };
-        reply::value(encode, out);
+        reply::value(encode, out)
     }
 }
 
@@ -210,8 +219,9 @@ fn call_each<A, R>(items: Outcomes<A>, call: impl Fn(A) -> R) -> Batch<R> {
 /// A value's copy, by way of its encoded form, which every value has.
 fn copy<T: Value>(value: &T) -> Result<T, Failure> {
     let mut bytes = Vec::new();
-    codec::encode(value, &mut bytes)?;
-    codec::decode(&bytes)
+    let (encoded, attachments) = attachments::collecting(|| codec::encode(value, &mut bytes));
+    encoded?;
+    attachments::handing_out(attachments, || codec::decode(&bytes))
 }
 
 /// A closure, with whatever it captured. It stays in this process.

@@ -16,7 +16,9 @@
 //! claim: that one is lost. All others go back to the front of the queue.
 
 use executor_core::{
-    BrokenCause, Exit, Failure, Priority, WorkerLost, portable,
+    BrokenCause, Exit, Failure, Priority, WorkerLost,
+    attachments::Encoded,
+    portable,
     task::{Ended, Parcel},
     timer,
 };
@@ -461,7 +463,8 @@ impl Driver {
                     (Kind::Reply, Some(parcel)) => {
                         self.lanes[lane].served = true;
                         self.restarts.served();
-                        self.settle(parcel, |parcel| parcel.complete(frame.body));
+                        let reply = Encoded { bytes: frame.body, attachments: frame.attachments };
+                        self.settle(parcel, |parcel| parcel.complete(reply));
                     }
                     (Kind::Reply, None) if self.lanes[lane].state == State::Starting => {
                         match portable::check(&frame.body) {

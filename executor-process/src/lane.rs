@@ -1,8 +1,9 @@
 //! A worker process, and what lies in its channel.
 
 use executor_core::{
+    attachments::Attachments,
     cell::{Channel, Lease},
-    context::ContextId,
+    context::{ContextId, ContextParcel},
     task::Parcel,
 };
 use rustix::process::Signal;
@@ -11,13 +12,17 @@ use std::{
     io::{self, Read},
     net::Shutdown,
     num::NonZeroU64,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     process::{Child, ChildStderr},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use crate::{
+    attached::{Departures, send_with_descriptor},
     claims::{Claims, SLOTS},
     echo::Echo,
     inbox::{Shared, WorkerChannel},
@@ -181,7 +186,7 @@ impl Lane {
             && !self.contexts.contains_key(&context.id)
         {
             self.forget_contexts();
-            self.outbox.put_context(context.id, &context.bytes);
+            self.outbox.put_context(context);
             self.contexts.insert(context.id, Arc::downgrade(&context.bytes));
         }
         self.outbox.put_call(ticket, &parcel);
@@ -313,18 +318,20 @@ pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     /// How much of the first segment is sent.
     sent: usize,
+    descriptors: Departures,
 }
 
 enum Segment {
     Frames(Vec<u8>),
     /// Large arguments, or a context, sent from where they are.
     Value(Arc<Vec<u8>>),
+    Descriptor(Vec<u8>, Arc<OwnedFd>),
 }
 
 impl Segment {
     fn bytes(&self) -> &[u8] {
         match self {
-            Segment::Frames(bytes) => bytes,
+            Segment::Frames(bytes) | Segment::Descriptor(bytes, _) => bytes,
             Segment::Value(bytes) => bytes,
         }
     }
@@ -354,8 +361,16 @@ impl Outbox {
         self.put(Kind::AtExit, 0, parcel);
     }
 
+    fn put_descriptors(&mut self, attachments: &Attachments) {
+        for descriptor in attachments {
+            let message = self.descriptors.message();
+            self.segments.push_back(Segment::Descriptor(message, Arc::clone(descriptor)));
+        }
+    }
+
     fn put(&mut self, kind: Kind, ticket: u64, parcel: &Parcel) {
         let call = parcel.call();
+        self.put_descriptors(&call.attachments);
         let frames = self.frames();
         put_call_head(kind, ticket, call, frames);
         if call.args.len() <= SMALL_BYTES {
@@ -365,8 +380,10 @@ impl Outbox {
         }
     }
 
-    fn put_context(&mut self, id: ContextId, bytes: &Arc<Vec<u8>>) {
-        Header { kind: Kind::Context, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
+    fn put_context(&mut self, ContextParcel { id, bytes, attachments }: &ContextParcel) {
+        self.put_descriptors(attachments);
+        let count = attachments.len() as u32;
+        Header { kind: Kind::Context, attachments: count, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
         self.segments.push_back(Segment::Value(Arc::clone(bytes)));
     }
 
@@ -383,7 +400,13 @@ impl Outbox {
                 self.sent = 0;
                 continue;
             }
-            match os::send(stream, &bytes[self.sent..]) {
+            let result = match segment {
+                Segment::Descriptor(_, descriptor) if self.sent == 0 => {
+                    send_with_descriptor(stream, bytes, descriptor.as_fd())
+                }
+                _ => os::send(stream, &bytes[self.sent..]),
+            };
+            match result {
                 Ok(sent) => self.sent += sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

@@ -10,6 +10,7 @@
 //! | `lane` | one worker process, and what lies in its channel |
 //! | `announcer`, `echo` | where callbacks run, and where workers' standard error goes on |
 //! | `wire` | what goes through a worker's channel |
+//! | `attached` | descriptors beside it |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`] | the other side |
 //! | `os` | starting, ending and naming processes |
@@ -20,6 +21,7 @@
 compile_error!("executor-process needs Linux: it rests on pidfd, memfd and /proc/self/exe");
 
 mod announcer;
+mod attached;
 mod builder;
 mod claims;
 mod driver;

@@ -2,15 +2,13 @@
 
 use executor_core::Exit;
 use rustix::{
-    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+    net::SendFlags,
     process::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
     },
 };
 use std::{
-    env, fs,
-    io::{self, IoSlice},
-    mem::MaybeUninit,
+    env, fs, io,
     num::NonZeroUsize,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -18,6 +16,8 @@ use std::{
     },
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
 };
+
+use crate::attached;
 
 /// Tells a process that it is to be a worker, whose channel is its standard input. Taken out of the environment
 /// before any call is made, so that a worker's own children do not think that they are meant.
@@ -101,13 +101,7 @@ pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads) -> io::Resul
 
 /// Sends `bytes`, and a descriptor with the first of them.
 pub(crate) fn send_with_descriptor(channel: &UnixStream, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor in a message"));
-    }
-    let sent = sendmsg(channel.as_fd(), &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent = attached::send_with_descriptor(channel, bytes, descriptor)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
 }
 

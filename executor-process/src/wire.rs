@@ -1,7 +1,7 @@
 //! What goes through a worker's channel: a Unix stream socket of its own, with whole frames in both directions.
 //!
 //! ```text
-//!  frame = kind: u32 │ zero: u32 │ ticket: u64 │ length: u64 │ body: length bytes        all little-endian
+//!  frame = kind: u32 │ attachments: u32 │ ticket: u64 │ length: u64 │ body: length bytes     all little-endian
 //!
 //!  parent ► worker                               worker ► parent
 //!  Hello    version, build, parent's pid  (+ claims descriptor)
@@ -12,13 +12,17 @@
 //!  AtExit   as `Call`: to be made before it leaves
 //!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
+//!  Descriptor  ticket: its number (+ the descriptor), from either side; see `attached`
 //! ```
+//!
+//! `attachments` is how many descriptors belong to the frame; they have come before it.
 //!
 //! `Hello` is the first frame of either side, and its layout stays for ever, so that two versions can at least tell
 //! each other that they differ. The end of the stream is the order to leave.
 
 use executor_core::{
     Call,
+    attachments::Attachments,
     context::ContextId,
     portable::{Address, CallName},
 };
@@ -28,8 +32,10 @@ use std::{
     os::unix::net::UnixStream,
 };
 
+use crate::attached::Arrivals;
+
 /// Of the frames below. To be raised with any change to them.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 const HEADER_BYTES: usize = 24;
 const NAME_BYTES: usize = 40;
@@ -51,16 +57,27 @@ pub(crate) enum Kind {
     Reply = 6,
     Skipped = 7,
     AtExit = 8,
+    Descriptor = 9,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] =
-        [Kind::Hello, Kind::Unfit, Kind::Context, Kind::Forget, Kind::Call, Kind::Reply, Kind::Skipped, Kind::AtExit];
+    const ALL: [Kind; 9] = [
+        Kind::Hello,
+        Kind::Unfit,
+        Kind::Context,
+        Kind::Forget,
+        Kind::Call,
+        Kind::Reply,
+        Kind::Skipped,
+        Kind::AtExit,
+        Kind::Descriptor,
+    ];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
+    pub(crate) attachments: u32,
     pub(crate) ticket: u64,
     pub(crate) length: u64,
 }
@@ -71,6 +88,7 @@ pub(crate) struct Frame {
     pub(crate) kind: Kind,
     pub(crate) ticket: u64,
     pub(crate) body: Vec<u8>,
+    pub(crate) attachments: Attachments,
 }
 
 /// Bytes that are no frame.
@@ -79,6 +97,7 @@ pub(crate) enum WireError {
     Kind(u32),
     Length(u64),
     Body(Kind, usize),
+    Attachments(Kind),
 }
 
 impl fmt::Display for WireError {
@@ -87,6 +106,7 @@ impl fmt::Display for WireError {
             WireError::Kind(number) => write!(f, "a frame of unknown kind {number}"),
             WireError::Length(length) => write!(f, "a frame of {length} bytes, for which there is no memory"),
             WireError::Body(kind, length) => write!(f, "a frame {kind:?} of {length} bytes, which is no such frame"),
+            WireError::Attachments(kind) => write!(f, "a frame {kind:?} without the descriptors that belong to it"),
         }
     }
 }
@@ -102,37 +122,45 @@ impl From<WireError> for io::Error {
 impl Header {
     pub(crate) fn put(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.kind as u32).to_le_bytes());
-        out.extend_from_slice(&0_u32.to_le_bytes());
+        out.extend_from_slice(&self.attachments.to_le_bytes());
         out.extend_from_slice(&self.ticket.to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());
     }
 
     fn get(bytes: &[u8; HEADER_BYTES]) -> Result<Header, WireError> {
         let mut fields = Fields(bytes);
-        let number = fields.u64() as u32;
+        let (number, attachments) = fields.u32s();
         let kind = Kind::ALL.into_iter().find(|kind| *kind as u32 == number).ok_or(WireError::Kind(number))?;
-        Ok(Header { kind, ticket: fields.u64(), length: fields.u64() })
+        Ok(Header { kind, attachments, ticket: fields.u64(), length: fields.u64() })
     }
 }
 
 /// Appends a frame with a short body.
 pub(crate) fn put_frame(kind: Kind, ticket: u64, body: &[u8], out: &mut Vec<u8>) {
-    Header { kind, ticket, length: body.len() as u64 }.put(out);
+    Header { kind, attachments: 0, ticket, length: body.len() as u64 }.put(out);
     out.extend_from_slice(body);
 }
 
-/// Appends a frame whose body `fill` appends.
-pub(crate) fn put_frame_with(kind: Kind, ticket: u64, out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a frame whose body `fill` appends. Returns what belongs to it, as `fill` does.
+pub(crate) fn put_frame_with(
+    kind: Kind,
+    ticket: u64,
+    out: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Attachments,
+) -> Attachments {
     let start = out.len();
-    Header { kind, ticket, length: 0 }.put(out);
-    fill(out);
+    Header { kind, attachments: 0, ticket, length: 0 }.put(out);
+    let attachments = fill(out);
+    out[start + 4..start + 8].copy_from_slice(&(attachments.len() as u32).to_le_bytes());
     let length = (out.len() - start - HEADER_BYTES) as u64;
     out[start + HEADER_BYTES - 8..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+    attachments
 }
 
 /// Appends a call's frame, of kind `Call` or `AtExit`, up to its arguments, which the caller sends after it.
 pub(crate) fn put_call_head(kind: Kind, ticket: u64, call: &Call, out: &mut Vec<u8>) {
-    Header { kind, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
+    let attachments = call.attachments.len() as u32;
+    Header { kind, attachments, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
     let CallName { descriptor, function } = call.name;
     for word in [descriptor.module, descriptor.offset, function.module, function.offset] {
         out.extend_from_slice(&word.to_le_bytes());
@@ -206,6 +234,11 @@ impl Fields<'_> {
         self.0 = rest;
         u64::from_le_bytes(*number)
     }
+
+    fn u32s(&mut self) -> (u32, u32) {
+        let both = self.u64();
+        (both as u32, (both >> 32) as u32)
+    }
 }
 
 /// Cuts a stream into frames.
@@ -218,11 +251,19 @@ pub(crate) struct FrameReader {
     cut: usize,
     /// A frame whose large body is being read into its own buffer.
     large: Option<(Header, Vec<u8>)>,
+    /// Those of frames that are not yet cut.
+    descriptors: Arrivals,
 }
 
 impl FrameReader {
     pub(crate) fn new() -> Self {
-        FrameReader { arrived: vec![0; SMALL_BYTES].into(), buffer: Vec::new(), cut: 0, large: None }
+        FrameReader {
+            arrived: vec![0; SMALL_BYTES].into(),
+            buffer: Vec::new(),
+            cut: 0,
+            large: None,
+            descriptors: Arrivals::default(),
+        }
     }
 
     /// Reads what is there, or waits for some if the stream blocks. Returns how many bytes: 0 is the end.
@@ -241,20 +282,33 @@ impl FrameReader {
         }
         self.buffer.drain(..self.cut);
         self.cut = 0;
-        let mut stream = stream;
-        let got = stream.read(&mut self.arrived)?;
+        let got = self.descriptors.receive(stream, &mut self.arrived)?;
         self.buffer.extend_from_slice(&self.arrived[..got]);
         Ok(got)
     }
 
     /// The next whole frame of what was read.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        while let Some((header, body)) = self.cut()? {
+            let Header { kind, ticket, .. } = header;
+            if kind != Kind::Descriptor {
+                let attachments = self.descriptors.take(header.attachments).ok_or(WireError::Attachments(kind))?;
+                return Ok(Some(Frame { kind, ticket, body, attachments }));
+            }
+            if !self.descriptors.number(ticket) {
+                return Err(WireError::Attachments(kind));
+            }
+        }
+        Ok(None)
+    }
+
+    fn cut(&mut self) -> Result<Option<(Header, Vec<u8>)>, WireError> {
         if let Some((header, body)) = self.large.take() {
             if (body.len() as u64) < header.length {
                 self.large = Some((header, body));
                 return Ok(None);
             }
-            return Ok(Some(Frame { kind: header.kind, ticket: header.ticket, body }));
+            return Ok(Some((header, body)));
         }
         let unread = &self.buffer[self.cut..];
         let Some((header, rest)) = unread.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
@@ -263,7 +317,7 @@ impl FrameReader {
         if let Some(body) = rest.get(..length) {
             let body = body.to_vec();
             self.cut += HEADER_BYTES + length;
-            return Ok(Some(Frame { kind: header.kind, ticket: header.ticket, body }));
+            return Ok(Some((header, body)));
         }
         if length > SMALL_BYTES {
             let mut body = Vec::new();
@@ -337,7 +391,7 @@ mod tests {
         assert_eq!(frames_of(&bytes, std::iter::empty()).unwrap_err(), WireError::Kind(99));
 
         let mut bytes = Vec::new();
-        Header { kind: Kind::Reply, ticket: 0, length: u64::MAX }.put(&mut bytes);
+        Header { kind: Kind::Reply, attachments: 0, ticket: 0, length: u64::MAX }.put(&mut bytes);
         assert_eq!(frames_of(&bytes, std::iter::empty()).unwrap_err(), WireError::Length(u64::MAX));
 
         assert_eq!(get_call(&[0; NAME_BYTES - 1]).unwrap_err(), WireError::Body(Kind::Call, NAME_BYTES - 1));

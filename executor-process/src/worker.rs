@@ -15,6 +15,7 @@
 )]
 
 use executor_core::{
+    attachments::{Attachments, Encoded},
     context::{ContextId, ContextStore},
     current::{self, StopSource},
     portable::{self, Incoming},
@@ -37,8 +38,9 @@ use std::{
 };
 
 use crate::{
+    attached::{Departures, send_all},
     claims::Claims,
-    os::{self, MARKER},
+    os::MARKER,
     wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
 };
 
@@ -177,6 +179,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
     let mut reader = FrameReader::new();
     let mut contexts = ContextStore::default();
     let mut out = Vec::new();
+    let mut descriptors = Departures::default();
     let mut at_exit = None;
     loop {
         let Some(frame) = reader.next()? else {
@@ -187,15 +190,20 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         };
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
-                let call = incoming(&frame.body)?;
+                let call = incoming(&frame.body, frame.attachments)?;
                 let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
-                put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
+                let attachments =
+                    put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
+                descriptors.send_all(channel, &attachments)?;
             }
-            Kind::AtExit => at_exit = Some(frame.body),
+            Kind::AtExit => at_exit = Some(frame),
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
-            Kind::Context => contexts.insert(ContextId(frame.ticket), frame.body),
+            Kind::Context => {
+                let value = Encoded { bytes: frame.body, attachments: frame.attachments };
+                contexts.insert(ContextId(frame.ticket), value);
+            }
             Kind::Forget => contexts.forget(ContextId(frame.ticket)),
-            kind @ (Kind::Hello | Kind::Unfit | Kind::Reply | Kind::Skipped) => {
+            kind @ (Kind::Hello | Kind::Unfit | Kind::Reply | Kind::Skipped | Kind::Descriptor) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
             }
         }
@@ -204,29 +212,21 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
-    if let Some(body) = at_exit {
+    if let Some(frame) = at_exit {
         // Its panic is printed by the hook; nothing is left that it could break.
-        make(incoming(&body)?, &mut contexts, &mut out);
+        make(incoming(&frame.body, frame.attachments)?, &mut contexts, &mut out);
     }
     Ok(())
 }
 
-fn incoming(body: &[u8]) -> io::Result<Incoming<'_>> {
+fn incoming(body: &[u8], attachments: Attachments) -> io::Result<Incoming<'_>> {
     let (name, context, args) = get_call(body)?;
-    Ok(Incoming { name, context, args })
+    Ok(Incoming { name, context, args, attachments })
 }
 
-/// Makes a call that came through the channel, and appends its reply.
-fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) {
+/// Makes a call that came through the channel, and appends its reply. Returns what is to go with it.
+fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
     // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
-    unsafe { portable::answer(call, contexts, out) };
-}
-
-fn send_all(channel: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = os::send(channel, bytes)?;
-        bytes = &bytes[sent..];
-    }
-    Ok(())
+    unsafe { portable::answer(call, contexts, out) }
 }

@@ -1,0 +1,181 @@
+//! Descriptors beside frames. A frame says how many belong to it; each comes in a message of its own, a frame of kind
+//! `Descriptor` with the descriptor on its first byte.
+//!
+//! Both sides count them, in the order in which the frames that own them are sent, and a `Descriptor` says its number. So the
+//! two need not come through the same stream, nor in a common order.
+
+use executor_core::attachments::Attachments;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+};
+
+use crate::wire::{Kind, put_frame};
+
+/// Descriptors that came through a socket, until the frames that own them are read.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    /// Received; their messages are not yet read.
+    received: VecDeque<OwnedFd>,
+    numbered: BTreeMap<u64, Arc<OwnedFd>>,
+    /// The number of the next one that a frame owns.
+    next: u64,
+}
+
+impl Arrivals {
+    /// Reads what is there, or waits for some if the socket blocks. Returns how many bytes: 0 is the end.
+    pub(crate) fn receive(&mut self, socket: impl AsFd, bytes: &mut [u8]) -> io::Result<usize> {
+        // One message at a time has descriptors, and it has one: so ours are sent.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.received.extend(descriptors);
+            }
+        }
+        Ok(got.bytes)
+    }
+
+    /// A frame of kind `Descriptor` was read. `false`: nothing came with it.
+    #[must_use]
+    pub(crate) fn number(&mut self, number: u64) -> bool {
+        let Some(descriptor) = self.received.pop_front() else { return false };
+        self.numbered.insert(number, Arc::new(descriptor));
+        true
+    }
+
+    /// Those that belong to the frame that is read now. `None`: not all have arrived.
+    pub(crate) fn take(&mut self, count: u32) -> Option<Attachments> {
+        let numbers = self.next..self.next + u64::from(count);
+        if numbers.clone().any(|number| !self.numbered.contains_key(&number)) {
+            return None;
+        }
+        self.next = numbers.end;
+        numbers.map(|number| self.numbered.remove(&number)).collect()
+    }
+}
+
+/// Counts the descriptors that are sent, and makes their messages.
+#[derive(Debug, Default)]
+pub(crate) struct Departures(u64);
+
+impl Departures {
+    /// The message for the next descriptor.
+    pub(crate) fn message(&mut self) -> Vec<u8> {
+        let mut message = Vec::new();
+        put_frame(Kind::Descriptor, self.0, &[], &mut message);
+        self.0 += 1;
+        message
+    }
+
+    /// Sends all of these, through a socket that blocks.
+    pub(crate) fn send_all(&mut self, socket: &UnixStream, attachments: &Attachments) -> io::Result<()> {
+        for descriptor in attachments {
+            let message = self.message();
+            let sent = send_with_descriptor(socket, &message, descriptor.as_fd())?;
+            send_all(socket, &message[sent..])?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends all of `bytes`, through a socket that blocks.
+pub(crate) fn send_all(socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = crate::os::send(socket, bytes)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+/// Sends as much of `bytes` as the socket takes now, and a descriptor with the first of them. Never raises SIGPIPE.
+pub(crate) fn send_with_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    let descriptors = [descriptor];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for a descriptor in a message"));
+    }
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{FrameReader, Header};
+    use std::{
+        fs::File,
+        io::{Read, Write},
+    };
+
+    /// A file that holds `text`.
+    fn file(text: &str) -> Arc<OwnedFd> {
+        let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        File::from(memory.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
+        Arc::new(memory)
+    }
+
+    fn text(descriptor: &Arc<OwnedFd>) -> String {
+        let mut text = String::new();
+        rustix::fs::seek(descriptor, rustix::fs::SeekFrom::Start(0)).unwrap();
+        File::from(descriptor.try_clone().unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn descriptors_come_with_their_frames() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut departures = Departures::default();
+        let lists = [vec![file("a"), file("b")], vec![], vec![file("c")]];
+        for (ticket, list) in lists.iter().enumerate() {
+            departures.send_all(&ours, list).unwrap();
+            let mut bytes = Vec::new();
+            Header { kind: Kind::Call, attachments: list.len() as u32, ticket: ticket as u64, length: 3 }
+                .put(&mut bytes);
+            send_all(&ours, &bytes).unwrap();
+            send_all(&ours, b"xyz").unwrap();
+        }
+        drop(ours);
+        let mut reader = FrameReader::new();
+        let mut found = Vec::new();
+        loop {
+            while let Some(frame) = reader.next().unwrap() {
+                assert_eq!((frame.kind, &frame.body[..]), (Kind::Call, &b"xyz"[..]));
+                found.push(frame.attachments.iter().map(text).collect::<String>());
+            }
+            if reader.fill(&theirs).unwrap() == 0 {
+                break;
+            }
+        }
+        assert_eq!(found, ["ab", "", "c"]);
+    }
+
+    #[test]
+    fn a_frame_without_its_descriptors_is_an_error() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut bytes = Vec::new();
+        Header { kind: Kind::Call, attachments: 1, ticket: 0, length: 0 }.put(&mut bytes);
+        put_frame(Kind::Descriptor, 0, &[], &mut bytes);
+        send_all(&ours, &bytes).unwrap();
+        let mut reader = FrameReader::new();
+        reader.fill(&theirs).unwrap();
+        assert!(reader.next().is_err());
+        assert!(reader.next().is_err(), "a message that promises a descriptor");
+    }
+}
