@@ -81,6 +81,7 @@ fn each_thing_has_one_home() {
 #[test]
 fn unsafe_lives_in_few_files_and_explains_itself() {
     let homes = [
+        "benches/rivals/processes/mapping.rs",
         "executor-core/src/cell.rs",
         "executor-core/src/portable.rs",
         "executor-process/src/claims.rs",

@@ -1,0 +1,82 @@
+//! What can be asked for on the command line.
+
+use std::{collections::BTreeMap, env, path::PathBuf};
+
+/// What every benchmark understands.
+pub const USAGE: &str = "\
+  --rounds N       how often everything is measured [default: 5]
+  --rows A,B       only these, by number or by name
+  --only A,B       only these contestants
+  --json FILE      where the figures go as JSON
+  --list           says what the rows and the contestants are
+  --test           checks results in seconds, and measures nothing";
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// How often everything is measured.
+    pub rounds: Option<usize>,
+    /// Numbers or names of rows; all of them when it is empty.
+    pub rows: Vec<String>,
+    /// Names of contestants; all of them when it is empty.
+    pub only: Vec<String>,
+    /// Where the figures go as JSON.
+    pub json: Option<PathBuf>,
+    /// Results are checked, in seconds; nothing is measured.
+    pub test: bool,
+    /// Only what the rows and the contestants are.
+    pub list: bool,
+    /// Only help.
+    pub help: bool,
+    /// What this benchmark alone understands.
+    pub own: BTreeMap<&'static str, String>,
+}
+
+impl Options {
+    /// From the command line; `own` are the names of options with a value that this benchmark alone understands.
+    ///
+    /// Only `cargo bench` says `--bench`. What is said without it, such as a test's name, is for a test harness, and
+    /// means the short lane.
+    ///
+    /// # Errors
+    /// Something was asked for that does not exist.
+    pub fn parse(own: &[&'static str]) -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::*;
+
+        if !env::args().any(|argument| argument == "--bench") {
+            return Ok(Options { test: true, ..Options::default() });
+        }
+        let mut options = Options::default();
+        let list = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let mut arguments = lexopt::Parser::from_env();
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("rounds") => {
+                    let rounds = arguments.value()?.parse()?;
+                    options.rounds = Some(if rounds > 0 { rounds } else { return Err("at least 1 round".into()) });
+                }
+                Long("rows") => options.rows.extend(list(arguments.value()?.string()?)),
+                Long("only") => options.only.extend(list(arguments.value()?.string()?)),
+                Long("json") => options.json = Some(arguments.value()?.into()),
+                Long("test") => options.test = true,
+                Long("list") => options.list = true,
+                Long("help") | Short('h') => options.help = true,
+                Long("bench") => {}
+                Long(name) => match own.iter().find(|own| **own == name) {
+                    Some(own) => drop(options.own.insert(own, arguments.value()?.string()?)),
+                    None => return Err(argument.unexpected()),
+                },
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+
+    pub(crate) fn wants_row(&self, number: &str, name: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|row| row == number || row == name)
+    }
+
+    pub(crate) fn wants(&self, contestant: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == contestant)
+    }
+}
