@@ -189,4 +189,12 @@ bind! { Threads in threads, Processes in processes: {
         a_failing_finalizer_hurts_nobody
         a_finalizer_may_have_much_to_read
         a_call_meets_a_leaving_worker;
+    shared:
+        large_slices_go_there_and_back
+        what_a_task_changes_is_its_own
+        the_same_memory_is_mapped_once
+        nothing_is_left_behind
+        parts_stay_where_they_are
+        memory_of_the_callers_own_is_taken
+        another_attempt_has_the_same_memory;
 }}

@@ -10,6 +10,7 @@ pub(crate) mod map;
 pub(crate) mod nested;
 pub(crate) mod pressure;
 pub(crate) mod retrying;
+pub(crate) mod shared;
 pub(crate) mod shutdown;
 pub(crate) mod stopping;
 pub(crate) mod submit;

@@ -11,6 +11,7 @@
 //! | `announcer`, `echo` | where callbacks run, and where workers' standard error goes on |
 //! | `wire` | what goes through a worker's channel |
 //! | `attached` | descriptors beside it |
+//! | `shared`, `segment` | slices that calls share: what users see of it, and the memory behind it |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`] | the other side |
 //! | `os` | starting, ending and naming processes |
@@ -30,9 +31,12 @@ mod inbox;
 mod lane;
 mod os;
 mod pool;
+mod segment;
+mod shared;
 mod supervisor;
 mod wire;
 pub mod worker;
 
 pub use builder::ProcessPoolExecutorBuilder;
 pub use pool::ProcessPoolExecutor;
+pub use shared::{Plain, Shared};

@@ -12,8 +12,8 @@ use std::{
 const TABLE: &str = "tests/CONFORMANCE.md";
 
 /// Every group that the table must have.
-const GROUPS: [&str; 14] =
-    ["FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU"];
+const GROUPS: [&str; 15] =
+    ["FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "MEM"];
 
 /// Where tests are.
 const FOLDERS: [&str; 5] = ["tests", "src", "executor-core/src", "executor-thread/src", "executor-process/src"];
