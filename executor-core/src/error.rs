@@ -25,8 +25,12 @@ impl fmt::Display for TaskId {
 
 /// Why a submitted call has no value: every ending there is, and where the call was submitted.
 ///
-/// Cheap to clone. The predicates tell the endings apart; `Display` says what happened, and where
-/// the task was submitted.
+/// Cheap to clone. The predicates tell the endings apart.
+///
+/// `{}` says in a line what happened, to which task, and where that was submitted. `{:#}` and `{:?}` add what takes more than
+/// a line: a panic's backtrace, and the last that a lost worker wrote to its standard error. So does an `unwrap`, and a
+/// `main` that returns the error. `{:#?}` shows the fields. All of the cause is in these words, so there is no
+/// [`source`](error::Error::source) that would say it twice; [`failure`](Self::failure) is the cause as data.
 ///
 /// # Examples
 /// ```
@@ -186,16 +190,32 @@ impl TaskError {
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (task {} submitted at {}", self.0.failure, self.0.task, self.0.site)?;
-        match self.0.attempts {
-            1 => write!(f, ")"),
-            attempts => write!(f, ", attempt {attempts})"),
+        let details = if f.alternate() { self.0.failure.details() } else { Vec::new() };
+        match details.is_empty() {
+            true => write!(f, "{}", self.0.failure)?,
+            false => write!(f, "{}", self.0.failure.headline())?,
         }
+        write!(f, " (task {} submitted at {}", self.0.task, self.0.site)?;
+        match self.0.attempts {
+            1 => write!(f, ")")?,
+            attempts => write!(f, ", attempt {attempts})")?,
+        }
+        for (what, lines) in details {
+            write!(f, "\n{what}:")?;
+            for line in lines.lines() {
+                write!(f, "\n    {line}")?;
+            }
+        }
+        Ok(())
     }
 }
 
+/// What an `unwrap` prints is read by people, so it is the long form of `Display`.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{self:#}");
+        }
         f.debug_struct("TaskError")
             .field("failure", &self.0.failure)
             .field("task", &self.0.task)
@@ -205,14 +225,7 @@ impl fmt::Debug for TaskError {
     }
 }
 
-impl error::Error for TaskError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.0.failure {
-            Failure::Broken(cause) => Some(cause),
-            _ => None,
-        }
-    }
-}
+impl error::Error for TaskError {}
 
 /// An ending as plain data: what travels between processes, and what a backend reports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -275,6 +288,36 @@ pub enum Failure {
         /// The limit.
         limit: Duration,
     },
+}
+
+impl Failure {
+    /// What takes more than a line to tell, and what it is.
+    fn details(&self) -> Vec<(&'static str, &str)> {
+        let (panic, stderr) = match self {
+            Failure::Panicked(panic) => (Some(panic), ""),
+            Failure::WorkerLost(lost) | Failure::Broken(BrokenCause::Crashing(lost)) => {
+                (lost.panic.as_deref(), lost.stderr.as_str())
+            }
+            Failure::Broken(BrokenCause::Initializer(failure)) => return failure.details(),
+            _ => (None, ""),
+        };
+        let backtrace = panic.and_then(|panic| panic.backtrace.as_deref()).map(|lines| ("where it panicked", lines));
+        let stderr = (!stderr.is_empty()).then_some(("last on its standard error", stderr));
+        backtrace.into_iter().chain(stderr).collect()
+    }
+
+    /// The same ending without its [details](Self::details).
+    fn headline(&self) -> Failure {
+        let bare = |lost: &WorkerLost| WorkerLost { stderr: String::new(), ..lost.clone() };
+        match self {
+            Failure::WorkerLost(lost) => Failure::WorkerLost(bare(lost)),
+            Failure::Broken(BrokenCause::Crashing(lost)) => Failure::Broken(BrokenCause::Crashing(bare(lost))),
+            Failure::Broken(BrokenCause::Initializer(failure)) => {
+                Failure::Broken(BrokenCause::Initializer(Box::new(failure.headline())))
+            }
+            other => other.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -348,15 +391,25 @@ pub struct WorkerLost {
     pub exit: Exit,
     /// The last lines that it wrote to its standard error; empty when it wrote none.
     pub stderr: String,
+    /// The last panic in that process since it answered a call: with `panic = "abort"`, or where a panic cannot be
+    /// contained, why it ended. Told even where a backtrace has driven the message out of [`stderr`](Self::stderr).
+    pub panic: Option<Box<Panic>>,
+}
+
+impl WorkerLost {
+    /// What is known of the reason, after how it ended. A panic says more than the last lines, which may be its backtrace's.
+    fn reason(&self) -> String {
+        match (&self.panic, self.stderr.as_str()) {
+            (Some(panic), _) => format!(" after a panic: {panic}"),
+            (None, "") => String::new(),
+            (None, stderr) => format!("; last on its standard error: {stderr:?}"),
+        }
+    }
 }
 
 impl fmt::Display for WorkerLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker process {} {} while it ran the call", self.pid, self.exit)?;
-        if !self.stderr.is_empty() {
-            write!(f, "; last on its standard error: {:?}", self.stderr)?;
-        }
-        Ok(())
+        write!(f, "worker process {} {} while it ran the call{}", self.pid, self.exit, self.reason())
     }
 }
 
@@ -416,15 +469,12 @@ impl fmt::Display for BrokenCause {
             BrokenCause::Initializer(failure) => write!(f, "a worker's initializer failed: {failure}"),
             BrokenCause::Spawn(reason) => write!(f, "no worker could be started: {reason}"),
             BrokenCause::Crashing(lost) => {
+                let WorkerLost { pid, exit, .. } = lost;
                 write!(
                     f,
-                    "workers keep ending before their first task; the last, process {}, {}",
-                    lost.pid, lost.exit
-                )?;
-                if !lost.stderr.is_empty() {
-                    write!(f, "; last on its standard error: {:?}", lost.stderr)?;
-                }
-                Ok(())
+                    "workers keep ending before their first task; the last, process {pid}, {exit}{}",
+                    lost.reason()
+                )
             }
             BrokenCause::Abandoned => write!(f, "it dropped the task"),
         }
@@ -560,6 +610,7 @@ mod tests {
             pid: 7,
             exit: Exit::Signal { number: 9, name: "SIGKILL".into() },
             stderr: "out of memory".into(),
+            panic: None,
         };
         let panic = Panic { message: "boom".into(), location: Some("a.rs:1:2".into()), backtrace: None };
         let table = [
@@ -568,6 +619,10 @@ mod tests {
             (
                 Failure::WorkerLost(lost.clone()),
                 "worker process 7 was ended by SIGKILL while it ran the call; last on its standard error: \"out of memory\"",
+            ),
+            (
+                Failure::WorkerLost(WorkerLost { panic: Some(Box::new(panic.clone())), ..lost.clone() }),
+                "worker process 7 was ended by SIGKILL while it ran the call after a panic: boom, at a.rs:1:2",
             ),
             (Failure::Killed { pid: 7 }, "killed on request, with worker process 7"),
             (
@@ -624,5 +679,37 @@ mod tests {
         }
         let third = TaskError::after(3, Failure::Cancelled, TaskId(3), site);
         assert_eq!(third.to_string(), format!("cancelled before it began (task 3 submitted at {site}, attempt 3)"));
+    }
+
+    /// PP-11, PP-29: what takes more than a line is told in the long form, line by line, and where an `unwrap` prints it.
+    #[test]
+    fn the_long_form_has_the_lines() {
+        let site = Location::caller();
+        let told = |failure: Failure| format!("{:#}", TaskError::new(failure, TaskId(3), site));
+        let lost = WorkerLost {
+            pid: 7,
+            exit: Exit::Signal { number: 6, name: "SIGABRT".into() },
+            stderr: "one\n  \"two\"".into(),
+            panic: None,
+        };
+        let by = "worker process 7 was ended by SIGABRT while it ran the call";
+        let task = format!("(task 3 submitted at {site})");
+        let stderr = "last on its standard error:\n    one\n      \"two\"";
+        assert_eq!(told(Failure::WorkerLost(lost.clone())), format!("{by} {task}\n{stderr}"));
+        let panic = Panic { message: "boom".into(), location: None, backtrace: Some("0: f\n1: g\n".into()) };
+        let backtrace = "where it panicked:\n    0: f\n    1: g";
+        let panicked = Failure::WorkerLost(WorkerLost { panic: Some(Box::new(panic.clone())), ..lost.clone() });
+        assert_eq!(told(panicked), format!("{by} after a panic: boom {task}\n{backtrace}\n{stderr}"));
+        assert_eq!(told(Failure::Panicked(panic.clone())), format!("panicked: boom {task}\n{backtrace}"));
+        let crashing = told(Failure::Broken(BrokenCause::Crashing(lost.clone())));
+        assert!(crashing.ends_with(stderr) && crashing.matches("one").count() == 1, "{crashing}");
+        let initializer = told(Failure::Broken(BrokenCause::Initializer(Box::new(Failure::Panicked(panic)))));
+        assert!(initializer.ends_with(backtrace), "{initializer}");
+        // Where there is no more to tell, it is the one line.
+        assert_eq!(told(Failure::Shutdown), format!("the executor was already shut down {task}"));
+        let error = TaskError::new(Failure::WorkerLost(lost), TaskId(3), site);
+        assert_eq!(format!("{error:?}"), format!("{error:#}"));
+        assert!(format!("{error:#?}").starts_with("TaskError {\n    failure: WorkerLost("));
+        assert!(error::Error::source(&error).is_none());
     }
 }

@@ -364,7 +364,7 @@ impl<R> fmt::Display for WaitError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WaitError::Timeout(future) => write!(f, "task {} was not done within the wait's limit", future.id()),
-            WaitError::Task(error) => write!(f, "{error}"),
+            WaitError::Task(error) => fmt::Display::fmt(error, f),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     any::Any,
     backtrace::{Backtrace, BacktraceStatus},
     cell::{Cell, RefCell},
-    panic::{self, AssertUnwindSafe},
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::Once,
 };
 
@@ -42,7 +42,7 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
     CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
         let origin = LATEST.take();
-        let message = message_of(&*payload);
+        let message = message_of(&*payload as &dyn Any);
         // A payload is user data as well, and may panic as it is dropped. That second payload is
         // leaked: nobody is left to whom it could be told.
         if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -80,7 +80,7 @@ fn install_hook() {
             let backtrace = Backtrace::capture();
             let origin = Origin {
                 location: info.location().map(ToString::to_string),
-                backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
+                backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| of_the_call(&backtrace)),
             };
             LATEST.set(Some(origin));
             IS_SET.set(true);
@@ -89,7 +89,42 @@ fn install_hook() {
     }));
 }
 
-fn message_of(payload: &(dyn Any + Send)) -> String {
+/// The panic that a hook of a backend's own is told of, without a backtrace.
+#[must_use]
+pub fn describe(info: &PanicHookInfo<'_>) -> Panic {
+    Panic { message: message_of(info.payload()), location: info.location().map(ToString::to_string), backtrace: None }
+}
+
+/// The frames from where the call panicked to where it was made, which are the user's. All of them where that cannot be told,
+/// as in a program without symbols, and where they are asked for.
+fn of_the_call(backtrace: &Backtrace) -> String {
+    let text = backtrace.to_string();
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|how| how == "full") {
+        return text;
+    }
+    // A frame is a line with its number, and perhaps one that says where.
+    let mut frames: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match frames.last_mut() {
+            Some(frame) if line.trim_start().starts_with("at ") => *frame += &format!("\n{line}"),
+            _ => frames.push(line.to_owned()),
+        }
+    }
+    // Such as `  12: <path::of::a::Type as Trait>::method`.
+    let begins = |frame: &str, paths: &[&str]| {
+        let name = frame.split_once(": ").map_or(frame, |(_, name)| name).trim_start().trim_start_matches('<');
+        paths.iter().any(|path| name.starts_with(path))
+    };
+    let raises =
+        |frame: &String| begins(frame, &["core::panicking::", "__rustc::rust_begin_unwind", "rust_begin_unwind"]);
+    let makes = |frame: &String| begins(frame, &["executor_core::", "executor_thread::", "executor_process::"]);
+    let Some(first) = frames.iter().position(raises) else { return text };
+    let first = first + frames[first..].iter().take_while(|frame| raises(frame)).count();
+    let length = frames[first..].iter().position(makes).unwrap_or(frames.len() - first);
+    if length == 0 { text } else { frames[first..first + length].join("\n") }
+}
+
+fn message_of(payload: &dyn Any) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {

@@ -178,6 +178,12 @@ impl Parcel {
         self.handle.get().header().options().and_then(TaskOptions::chosen_time_limit)
     }
 
+    /// The line of the `submit` or `map` that made the task.
+    #[must_use]
+    pub fn submitted_at(&self) -> &'static Location<'static> {
+        self.handle.get().header().site
+    }
+
     /// What is to be sent.
     #[must_use]
     pub fn call(&self) -> &Call {

@@ -592,7 +592,7 @@ impl Driver {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
         }
         let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
-        let lost = WorkerLost { pid: this.child.id(), exit, stderr: this.last_lines() };
+        let lost = WorkerLost { pid: this.child.id(), exit, stderr: this.last_lines(), panic: None };
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
         let pid = lost.pid;
