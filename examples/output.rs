@@ -1,9 +1,11 @@
-//! What a worker process prints appears where this program's own output does.
+//! What a worker process prints appears where this program's own output does; with `--prefixed`, each line with whose it is.
 
-use concurrent_futures::{Executor, ProcessPoolExecutor};
+use concurrent_futures::{Executor, Output, ProcessPoolExecutor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pool = ProcessPoolExecutor::new(1)?;
+    let prefixed = std::env::args().any(|argument| argument == "--prefixed");
+    let output = if prefixed { Output::Prefixed } else { Output::Inherit };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).output(output).build()?;
     let speak = |()| {
         println!("printed by the worker");
         eprintln!("told by the worker");

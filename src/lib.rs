@@ -41,7 +41,9 @@ pub use executor_core::{
     TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task, wait,
     wait_timeout,
 };
-pub use executor_process::{Plain, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shared, worker};
+pub use executor_process::{
+    Output, OutputLine, OutputStream, Plain, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shared, worker,
+};
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
 
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.

@@ -55,7 +55,8 @@ impl Drop for Announcer {
     }
 }
 
-struct CallbackThread(Home);
+/// A thread of a pool that runs user code, but no calls.
+pub(crate) struct CallbackThread(pub(crate) Home);
 
 impl Worker for CallbackThread {
     fn home(&self) -> Home {

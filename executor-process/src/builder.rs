@@ -9,6 +9,7 @@ use std::{
 use crate::{
     inbox::Recycling,
     os::{self, InnerThreads},
+    output::Output,
     pool::ProcessPoolExecutor,
     worker,
 };
@@ -48,6 +49,7 @@ pub struct ProcessPoolExecutorBuilder {
     pub(crate) queue_capacity: Option<(usize, WhenFull)>,
     pub(crate) drop_policy: DropPolicy,
     pub(crate) inner_threads: Option<NonZeroUsize>,
+    pub(crate) output: Output,
 }
 
 impl ProcessPoolExecutorBuilder {
@@ -127,6 +129,12 @@ impl ProcessPoolExecutorBuilder {
     /// If `threads` is zero.
     pub fn inner_max_num_threads(mut self, threads: usize) -> Self {
         self.inner_threads = Some(NonZeroUsize::new(threads).expect("a library needs at least one thread, not zero"));
+        self
+    }
+
+    /// What becomes of what calls print. Without it, it appears where this process's own output does.
+    pub fn output(mut self, output: Output) -> Self {
+        self.output = output;
         self
     }
 

@@ -18,7 +18,7 @@
 use executor_core::{
     BrokenCause, Exit, Failure, Priority, WorkerLost,
     attachments::Encoded,
-    portable,
+    codec, portable,
     task::{Ended, Parcel},
     timer,
 };
@@ -43,6 +43,7 @@ use crate::{
     inbox::{KillOrder, Shared, Stop},
     lane::{DEPTH, Doom, InFlight, Lane},
     os,
+    records::Levels,
     supervisor::{Action, Event, Restarts, State},
     wire::{Frame, Hello, Kind},
 };
@@ -231,7 +232,8 @@ impl Driver {
                 break;
             }
         }
-        let depth = if has_levels { 1 } else { DEPTH };
+        // What is written in one call must not be taken for another's.
+        let depth = if has_levels || self.shared.chosen.output.is_attributed() { 1 } else { DEPTH };
         loop {
             let best = (0..self.lanes.len())
                 .filter(|lane| self.lanes[*lane].takes_calls(depth))
@@ -348,6 +350,9 @@ impl Driver {
             if what.stderr {
                 self.lanes[lane].read_stderr(&mut self.echo);
             }
+            if what.stdout {
+                self.lanes[lane].read_stdout(&mut self.echo.teller);
+            }
             if what.channel {
                 self.read_channel(lane);
             }
@@ -383,7 +388,7 @@ impl Driver {
         for lane in &self.lanes {
             let ended = polled.len();
             polled.push(PollFd::new(&lane.pidfd, PollFlags::IN));
-            let channel = (!lane.hung_up).then(|| {
+            let channel = (!lane.hung_up && !self.echo.teller.is_full()).then(|| {
                 let writes = if lane.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
                 polled.push(PollFd::new(&lane.stream, PollFlags::IN | writes));
                 polled.len() - 1
@@ -392,7 +397,12 @@ impl Driver {
                 polled.push(PollFd::new(stderr, PollFlags::IN));
                 polled.len() - 1
             });
-            places.push((ended, channel, stderr));
+            let stdout = lane.speech.as_ref().and_then(|speech| speech.stdout.as_ref());
+            let stdout = stdout.filter(|_| !self.echo.is_full()).map(|stdout| {
+                polled.push(PollFd::new(stdout, PollFlags::IN));
+                polled.len() - 1
+            });
+            places.push((ended, channel, stderr, stdout));
         }
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
@@ -403,10 +413,11 @@ impl Driver {
             Err(error) => panic!("the driver's descriptors cannot be polled: {error}"),
         }
         let ready = |place: usize| polled[place].revents().intersects(!PollFlags::OUT);
-        let happened = places.into_iter().map(|(ended, channel, stderr)| Happened {
+        let happened = places.into_iter().map(|(ended, channel, stderr, stdout)| Happened {
             ended: ready(ended),
             channel: channel.is_some_and(ready),
             stderr: stderr.is_some_and(ready),
+            stdout: stdout.is_some_and(ready),
         });
         (ready(0), happened.collect())
     }
@@ -455,7 +466,20 @@ impl Driver {
                 Ok(())
             }
             Kind::Unfit => Err(String::from_utf8_lossy(&frame.body).into_owned()),
+            Kind::Panicked => {
+                self.lanes[lane].panic = codec::decode(&frame.body).ok();
+                Ok(())
+            }
+            Kind::Record => {
+                let speaker = self.lanes[lane].speaker_for(frame.ticket);
+                self.echo.teller.record(speaker, frame.body);
+                Ok(())
+            }
             Kind::Reply | Kind::Skipped => {
+                if frame.kind == Kind::Reply {
+                    self.lanes[lane].hear_out(&mut self.echo);
+                    self.lanes[lane].panic = None;
+                }
                 let Some(call) = self.lanes[lane].in_flight.pop_front_if(|call| call.ticket == frame.ticket) else {
                     return Err(format!("it answered call {}, which is not its next", frame.ticket));
                 };
@@ -481,6 +505,7 @@ impl Driver {
                 self.look_at_memory(lane);
                 if self.lanes[lane].in_flight.is_empty() {
                     self.lanes[lane].forget_contexts();
+                    self.lanes[lane].forget_words();
                     self.on(lane, Event::Drained);
                     self.idle(lane);
                 }
@@ -493,6 +518,9 @@ impl Driver {
     /// A worker has proved who it is.
     fn greeted(&mut self, lane: usize) {
         self.lanes[lane].greeted = true;
+        if self.shared.chosen.output.is_attributed() {
+            self.lanes[lane].outbox.put_notice(Kind::Flush, &[]);
+        }
         match &self.shared.chosen.initializer {
             None => self.ready(lane),
             Some(initializer) => {
@@ -506,6 +534,11 @@ impl Driver {
     }
 
     fn ready(&mut self, lane: usize) {
+        let levels = Levels::wanted();
+        if !levels.are_none() {
+            // After the initializer, which may have a logger of its own.
+            self.lanes[lane].outbox.put_notice(Kind::Forward, &levels.bytes());
+        }
         if let Some(finalizer) = &self.shared.chosen.finalizer {
             self.lanes[lane].outbox.put_at_exit(finalizer);
         }
@@ -588,11 +621,17 @@ impl Driver {
                 break;
             }
         }
+        this.hear_out(&mut self.echo);
         if this.doom.is_some() {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
         }
         let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
-        let lost = WorkerLost { pid: this.child.id(), exit, stderr: this.last_lines(), panic: None };
+        let lost = WorkerLost {
+            pid: this.child.id(),
+            exit,
+            stderr: this.last_lines(),
+            panic: this.panic.take().map(Box::new),
+        };
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
         let pid = lost.pid;
@@ -640,8 +679,9 @@ impl Driver {
     fn start_worker(&mut self) -> io::Result<()> {
         let worker = self.next_worker;
         let (claims, memory) = Claims::create()?;
-        let name = format!("{}-{worker}", self.shared.chosen.name_prefix);
-        let started = os::start_worker(&name, self.shared.chosen.inner_threads)?;
+        let chosen = &self.shared.chosen;
+        let name = os::worker_name(&chosen.name_prefix, worker);
+        let started = os::start_worker(&name, chosen.inner_threads, chosen.output.is_attributed())?;
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);
@@ -683,6 +723,7 @@ struct Happened {
     ended: bool,
     channel: bool,
     stderr: bool,
+    stdout: bool,
 }
 
 /// A driver that is gone leaves futures that nobody will ever complete.

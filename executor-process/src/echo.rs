@@ -2,6 +2,7 @@
 //! slow, or gone, and somebody else may hold the standard library's lock on it.
 
 use std::{
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::inbox::Shared;
+use crate::{inbox::Shared, teller::Teller};
 
 /// With this many bytes still to be printed, workers are no longer read, and wait as they write.
 const FULL_BYTES: usize = 1 << 20;
@@ -23,6 +24,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Echo {
     shared: Arc<Shared>,
     printer: Option<Printer>,
+    /// Takes what is told line by line, and log records.
+    pub(crate) teller: Teller,
     unprinted_bytes: Arc<AtomicUsize>,
 }
 
@@ -34,13 +37,13 @@ struct Printer {
 
 impl Echo {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Echo { shared: Arc::clone(shared), printer: None, unprinted_bytes: Arc::default() }
+        Echo { shared: Arc::clone(shared), printer: None, teller: Teller::new(shared), unprinted_bytes: Arc::default() }
     }
 
     /// Whether workers are to wait until more is printed. The driver is woken when that is so.
     pub(crate) fn is_full(&self) -> bool {
         // ORDERING: SeqCst, as all of `unprinted_bytes`; the wake-up that may follow goes through the inbox's lock.
-        self.unprinted_bytes.load(Ordering::SeqCst) >= FULL_BYTES
+        self.unprinted_bytes.load(Ordering::SeqCst) >= FULL_BYTES || self.teller.is_full()
     }
 
     pub(crate) fn print(&mut self, bytes: &[u8]) {
@@ -60,7 +63,7 @@ impl Echo {
         let run = move || {
             let _finished: mpsc::Sender<()> = finished;
             for bytes in receiver {
-                write_all(&bytes);
+                write_all(rustix::stdio::stderr(), &bytes);
                 let before = unprinted_bytes.fetch_sub(bytes.len(), Ordering::SeqCst);
                 if before >= FULL_BYTES {
                     shared.order(|_| ()); // the driver may read again
@@ -83,9 +86,9 @@ impl Drop for Echo {
 }
 
 /// Straight to the descriptor: the standard library's handle has a lock that a user may hold.
-fn write_all(mut bytes: &[u8]) {
+pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stderr(), bytes) {
+        match rustix::io::write(to, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => thread::sleep(Duration::from_millis(1)), // somebody made it non-blocking

@@ -22,6 +22,8 @@ use std::{
 use crate::{
     claims::{Claim, Claims},
     os::InnerThreads,
+    output::Output,
+    records,
 };
 
 pub(crate) struct Shared {
@@ -42,6 +44,9 @@ pub(crate) struct Choices {
     pub(crate) finalizer: Option<Parcel>,
     pub(crate) recycling: Recycling,
     pub(crate) inner_threads: InnerThreads,
+    pub(crate) output: Output,
+    /// Where workers' log records go.
+    pub(crate) records: records::Here,
     /// Counts the tasks that were accepted and are not known to have an outcome.
     pub(crate) admission: Arc<Admission>,
 }

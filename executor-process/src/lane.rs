@@ -1,6 +1,7 @@
 //! A worker process, and what lies in its channel.
 
 use executor_core::{
+    Panic,
     attachments::Attachments,
     cell::{Channel, Lease},
     context::{ContextId, ContextParcel},
@@ -27,8 +28,9 @@ use crate::{
     echo::Echo,
     inbox::{Shared, WorkerChannel},
     os,
+    output::{OutputStream, Speech},
     supervisor::State,
-    wire::{FrameReader, Header, Kind, SMALL_BYTES, put_call_head, put_frame},
+    wire::{FrameReader, Header, Kind, NO_TICKET, SMALL_BYTES, put_call_head, put_frame},
 };
 
 /// Calls in a worker's channel at most, of those that have not been taken back.
@@ -51,6 +53,11 @@ pub(crate) struct Lane {
     pub(crate) pidfd: OwnedFd,
     pub(crate) stderr: Option<ChildStderr>,
     pub(crate) tail: VecDeque<u8>,
+    /// Where what it writes is told with whose it is.
+    pub(crate) speech: Option<Speech>,
+    pub(crate) name: Arc<str>,
+    /// Its last panic since it answered a call.
+    pub(crate) panic: Option<Panic>,
     pub(crate) reader: FrameReader,
     pub(crate) outbox: Outbox,
     /// In the order in which they were sent, which is the order of the answers.
@@ -113,6 +120,9 @@ impl Lane {
             pidfd: started.pidfd,
             stderr: Some(started.stderr),
             tail: VecDeque::new(),
+            speech: shared.chosen.output.is_attributed().then(|| Speech::new(started.stdout)),
+            name: os::worker_name(&shared.chosen.name_prefix, worker).into(),
+            panic: None,
             reader: FrameReader::new(),
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
@@ -286,7 +296,9 @@ impl Lane {
                 false
             }
             Ok(got) => {
-                echo.print(&bytes[..got]);
+                if !self.tell_output(OutputStream::Stderr, &bytes[..got], &mut echo.teller) {
+                    echo.print(&bytes[..got]);
+                }
                 self.keep(&bytes[..got]);
                 true
             }
@@ -303,6 +315,12 @@ impl Lane {
         self.tail.extend(bytes);
         let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
         self.tail.drain(..surplus);
+    }
+
+    /// It has nothing more to do: what it wrote so far is not of the call that it may be lost in.
+    pub(crate) fn forget_words(&mut self) {
+        self.tail.clear();
+        self.panic = None;
     }
 
     pub(crate) fn last_lines(&mut self) -> String {
@@ -350,6 +368,11 @@ impl Outbox {
             Some(Segment::Frames(bytes)) => bytes,
             _ => unreachable!("it was put there"),
         }
+    }
+
+    /// Something that the worker is to know, of no call.
+    pub(crate) fn put_notice(&mut self, kind: Kind, body: &[u8]) {
+        put_frame(kind, NO_TICKET, body, self.frames());
     }
 
     pub(crate) fn put_call(&mut self, ticket: u64, parcel: &Parcel) {

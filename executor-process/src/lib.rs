@@ -8,12 +8,13 @@
 //! | `driver` | the one thread that feeds the supervisor with events and does what it says |
 //! | `inbox` | what handle and driver share |
 //! | `lane` | one worker process, and what lies in its channel |
-//! | `announcer`, `echo` | where callbacks run, and where workers' standard error goes on |
+//! | `announcer`, `echo`, `teller` | where callbacks run, where workers' standard error goes on, and where it is told whose it is |
+//! | `output`, `records` | what becomes of what calls print, and of what they log |
 //! | `wire` | what goes through a worker's channel |
 //! | `attached` | descriptors beside it |
 //! | `shared`, `segment` | slices that calls share: what users see of it, and the memory behind it |
 //! | `claims` | whether a call that lies in a channel has begun |
-//! | [`worker`] | the other side |
+//! | [`worker`], `uplink` | the other side, and how it sends |
 //! | `os` | starting, ending and naming processes |
 //!
 //! This crate knows nothing of queues that are stolen from, or of how a future keeps its value.
@@ -30,13 +31,18 @@ mod echo;
 mod inbox;
 mod lane;
 mod os;
+mod output;
 mod pool;
+mod records;
 mod segment;
 mod shared;
 mod supervisor;
+mod teller;
+mod uplink;
 mod wire;
 pub mod worker;
 
 pub use builder::ProcessPoolExecutorBuilder;
+pub use output::{Output, OutputLine, OutputStream};
 pub use pool::ProcessPoolExecutor;
 pub use shared::{Plain, Shared};

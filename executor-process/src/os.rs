@@ -14,7 +14,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt, process::ExitStatusExt},
     },
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use crate::attached;
@@ -59,6 +59,13 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     pub(crate) channel: UnixStream,
     pub(crate) stderr: ChildStderr,
+    /// Where it is not this process's own.
+    pub(crate) stdout: Option<ChildStdout>,
+}
+
+/// What a worker is called.
+pub(crate) fn worker_name(prefix: &str, worker: u64) -> String {
+    format!("{prefix}-{worker}")
 }
 
 /// Starts this program again, as a worker.
@@ -66,7 +73,7 @@ pub(crate) struct Started {
 /// `/proc/self/exe` is the running program also when its file was replaced or deleted. Everything that this process
 /// has open is closed in the worker, but for standard output and error: the standard library opens all else
 /// close-on-exec, and so do we.
-pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads) -> io::Result<Started> {
+pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads, hears_stdout: bool) -> io::Result<Started> {
     let (channel, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -77,6 +84,9 @@ pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads) -> io::Resul
         .stderr(Stdio::piped())
         // Ctrl-C goes to the foreground group, and is for the parent to decide about.
         .process_group(0);
+    if hears_stdout {
+        command.stdout(Stdio::piped());
+    }
     let (threads, holds) = match inner_threads {
         InnerThreads::Chosen(threads) => (threads, true),
         InnerThreads::Share(threads) => (threads, false),
@@ -85,13 +95,15 @@ pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads) -> io::Resul
     command.envs(told.map(|variable| (variable, threads.to_string())));
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().expect("it was asked for");
+    let stdout = child.stdout.take();
     let connected = (|| {
         channel.set_nonblocking(true)?;
         rustix::io::ioctl_fionbio(&stderr, true)?;
+        stdout.as_ref().map_or(Ok(()), |stdout| rustix::io::ioctl_fionbio(stdout, true))?;
         Ok(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?)
     })();
     match connected {
-        Ok(pidfd) => Ok(Started { child, pidfd, channel, stderr }),
+        Ok(pidfd) => Ok(Started { child, pidfd, channel, stderr, stdout }),
         Err(error) => {
             abandon(child);
             Err(error)

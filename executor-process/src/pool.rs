@@ -24,6 +24,7 @@ use crate::{
     driver,
     inbox::{Choices, Shared, Stop},
     os::InnerThreads,
+    records,
 };
 
 /// Runs calls in worker processes of this program. Python's `ProcessPoolExecutor`.
@@ -91,6 +92,8 @@ impl ProcessPoolExecutor {
             finalizer: chosen.finalizer.map(packed).transpose()?,
             recycling: chosen.recycling,
             inner_threads,
+            output: chosen.output,
+            records: records::Here::find(),
             admission: Arc::new(Admission::new(capacity, when_full.unwrap_or_default(), max_workers)),
         })?);
         let driven = Arc::clone(&shared);

@@ -10,9 +10,13 @@
 //!  Context  ticket: its id; encoded value
 //!  Forget   ticket: its id
 //!  AtExit   as `Call`: to be made before it leaves
+//!  Flush    standard output is to be flushed after each call
+//!  Forward  up to which levels log records are wanted
 //!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
 //!  Descriptor  ticket: its number (+ the descriptor), from either side; see `attached`
+//!                                                Panicked  the call to which it belongs, or none; where, and why
+//!                                                Record    likewise; a log record
 //! ```
 //!
 //! `attachments` is how many descriptors belong to the frame; they have come before it.
@@ -58,10 +62,14 @@ pub(crate) enum Kind {
     Skipped = 7,
     AtExit = 8,
     Descriptor = 9,
+    Flush = 10,
+    Forward = 11,
+    Panicked = 12,
+    Record = 13,
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 13] = [
         Kind::Hello,
         Kind::Unfit,
         Kind::Context,
@@ -71,6 +79,10 @@ impl Kind {
         Kind::Skipped,
         Kind::AtExit,
         Kind::Descriptor,
+        Kind::Flush,
+        Kind::Forward,
+        Kind::Panicked,
+        Kind::Record,
     ];
 }
 
@@ -168,6 +180,9 @@ pub(crate) fn put_call_head(kind: Kind, ticket: u64, call: &Call, out: &mut Vec<
     let context = call.context.as_ref().map_or(NO_CONTEXT, |context| context.id.0);
     out.extend_from_slice(&context.to_le_bytes());
 }
+
+/// The ticket of what belongs to no call.
+pub(crate) const NO_TICKET: u64 = u64::MAX;
 
 /// Contexts are numbered from 1.
 const NO_CONTEXT: u64 = 0;

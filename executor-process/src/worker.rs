@@ -38,9 +38,10 @@ use std::{
 };
 
 use crate::{
-    attached::{Departures, send_all},
+    attached::Departures,
     claims::Claims,
     os::MARKER,
+    records, uplink,
     wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
 };
 
@@ -108,22 +109,24 @@ fn serve(name: &str) -> io::Result<()> {
     // which is the pool's driver and outlives its workers.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_name(&std::ffi::CString::new(name).unwrap_or_default())?;
-    let channel = take_channel()?;
-    let (parent, claims) = greeting(&channel)?;
+    // Leaked, so that every thread may tell through it, as long as the process lives.
+    let channel: &'static UnixStream = Box::leak(Box::new(take_channel()?));
+    let (parent, claims) = greeting(channel)?;
     if getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get() as u64) != Some(parent.pid) {
         return Ok(()); // it ended before it could be watched
     }
+    uplink::open(channel);
     let own = Hello::of_this_process();
     let mut out = Vec::new();
     if let Err(why) = own.accepts(parent) {
         // Not one call is answered: another build's offsets mean something else here.
         put_frame(Kind::Unfit, 0, why.as_bytes(), &mut out);
-        send_all(&channel, &out)?;
+        uplink::send(&out)?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the parent cannot be served: {why}")));
     }
     own.put(&mut out);
-    send_all(&channel, &out)?;
-    answer_calls(&channel, &Arc::new(Claims::map(claims)?))
+    uplink::send(&out)?;
+    answer_calls(channel, &Arc::new(Claims::map(claims)?))
 }
 
 /// Moves the channel away from standard input, which calls then find empty.
@@ -181,6 +184,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
     let mut out = Vec::new();
     let mut descriptors = Departures::default();
     let mut at_exit = None;
+    let mut flushes = false;
     loop {
         let Some(frame) = reader.next()? else {
             if reader.fill(channel)? == 0 {
@@ -192,23 +196,35 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
             Kind::Call if claims.begin(frame.ticket) => {
                 let call = incoming(&frame.body, frame.attachments)?;
                 let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
+                let _told = uplink::enter(frame.ticket);
                 let attachments =
                     put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
-                descriptors.send_all(channel, &attachments)?;
+                uplink::send_descriptors(&mut descriptors, &attachments)?;
+                if flushes {
+                    let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
+                }
             }
             Kind::AtExit => at_exit = Some(frame),
+            Kind::Flush => flushes = true,
+            Kind::Forward => records::install(&frame.body),
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
             Kind::Context => {
                 let value = Encoded { bytes: frame.body, attachments: frame.attachments };
                 contexts.insert(ContextId(frame.ticket), value);
             }
             Kind::Forget => contexts.forget(ContextId(frame.ticket)),
-            kind @ (Kind::Hello | Kind::Unfit | Kind::Reply | Kind::Skipped | Kind::Descriptor) => {
+            kind @ (Kind::Hello
+            | Kind::Unfit
+            | Kind::Reply
+            | Kind::Skipped
+            | Kind::Descriptor
+            | Kind::Panicked
+            | Kind::Record) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
             }
         }
         // At once, rather than with the next reply: the next call may take for ever.
-        send_all(channel, &out)?;
+        uplink::send(&out)?;
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }

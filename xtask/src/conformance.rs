@@ -19,13 +19,14 @@ const GROUPS: [&str; 15] =
 const FOLDERS: [&str; 5] = ["tests", "src", "executor-core/src", "executor-thread/src", "executor-process/src"];
 
 /// On which backends the tests of a file run: the first line whose path begins so. All others run on both.
-const HOMES: [(&str, Home); 7] = [
+const HOMES: [(&str, Home); 8] = [
     ("tests/suite/", Home::Suite),
     ("tests/ui/", Home::Program),
     ("tests/threads.rs", Home::On(Backend::Threads)),
     ("tests/threads_under_pressure.rs", Home::On(Backend::Threads)),
     ("executor-thread/", Home::On(Backend::Threads)),
     ("tests/faults.rs", Home::On(Backend::Processes)),
+    ("tests/output.rs", Home::On(Backend::Processes)),
     ("executor-process/", Home::On(Backend::Processes)),
 ];
 

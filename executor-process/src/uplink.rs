@@ -1,0 +1,78 @@
+//! What a worker process sends to its parent: replies, and what is told beside them, from whichever thread it comes.
+//!
+//! A frame is sent whole and at once. So what a call tells is on its way before the call goes on, and outlives it, however it
+//! ends.
+
+use executor_core::{attachments::Attachments, codec, panic::describe, sync::Mutex};
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    panic,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    attached::{Departures, send_all},
+    wire::{Kind, NO_TICKET, put_frame},
+};
+
+/// The channel of this process, if it is a worker. The lock keeps frames whole.
+static CHANNEL: OnceLock<Mutex<&'static UnixStream>> = OnceLock::new();
+
+/// The call that this process makes now.
+static TICKET: AtomicU64 = AtomicU64::new(NO_TICKET);
+
+/// Opens the way up, and has it tell of panics.
+pub(crate) fn open(channel: &'static UnixStream) {
+    let _ = CHANNEL.set(Mutex::new(channel)); // a process becomes a worker once
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        // One that core raises for another that cannot go on says less than that one.
+        let is_second = info.location().is_some_and(|place| place.file().ends_with("core/src/panicking.rs"));
+        if !is_second {
+            let mut body = Vec::new();
+            if codec::encode(&describe(info), &mut body).is_ok() {
+                tell(Kind::Panicked, &body);
+            }
+        }
+        previous(info);
+    }));
+}
+
+/// Makes `ticket` the call to which what is told belongs, until the guard is dropped.
+pub(crate) fn enter(ticket: u64) -> Entered {
+    // ORDERING: Relaxed; a thread that works for the call was started or called after this.
+    TICKET.store(ticket, Ordering::Relaxed);
+    Entered
+}
+
+/// From [`enter`].
+pub(crate) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        TICKET.store(NO_TICKET, Ordering::Relaxed);
+    }
+}
+
+/// Sends a frame that says something of the call that is being made. A parent that is gone is not told.
+pub(crate) fn tell(kind: Kind, body: &[u8]) {
+    let mut frame = Vec::new();
+    put_frame(kind, TICKET.load(Ordering::Relaxed), body, &mut frame);
+    let _ = send(&frame);
+}
+
+/// Sends whole frames.
+pub(crate) fn send(bytes: &[u8]) -> io::Result<()> {
+    let Some(channel) = CHANNEL.get() else { return Ok(()) };
+    send_all(&channel.lock(), bytes)
+}
+
+/// Sends the descriptors that belong to the next frame.
+pub(crate) fn send_descriptors(departures: &mut Departures, attachments: &Attachments) -> io::Result<()> {
+    let Some(channel) = CHANNEL.get() else { return Ok(()) };
+    if attachments.is_empty() { Ok(()) } else { departures.send_all(&channel.lock(), attachments) }
+}
