@@ -29,8 +29,8 @@ impl fmt::Display for TaskId {
 ///
 /// `{}` says in a line what happened, to which task, and where that was submitted. `{:#}` and `{:?}` add what takes more than
 /// a line: a panic's backtrace, and the last that a lost worker wrote to its standard error. So does an `unwrap`, and a
-/// `main` that returns the error. `{:#?}` shows the fields. All of the cause is in these words, so there is no
-/// [`source`](error::Error::source) that would say it twice; [`failure`](Self::failure) is the cause as data.
+/// `main` that returns the error. `{:#?}` shows the fields. A broken executor's cause is also the
+/// [`source`](error::Error::source); these words have it already.
 ///
 /// # Examples
 /// ```
@@ -225,7 +225,14 @@ impl fmt::Debug for TaskError {
     }
 }
 
-impl error::Error for TaskError {}
+impl error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.0.failure {
+            Failure::Broken(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
 
 /// An ending as plain data: what travels between processes, and what a backend reports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -710,6 +717,5 @@ mod tests {
         let error = TaskError::new(Failure::WorkerLost(lost), TaskId(3), site);
         assert_eq!(format!("{error:?}"), format!("{error:#}"));
         assert!(format!("{error:#?}").starts_with("TaskError {\n    failure: WorkerLost("));
-        assert!(error::Error::source(&error).is_none());
     }
 }
