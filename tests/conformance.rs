@@ -148,6 +148,9 @@ bind! { Threads in threads, Processes in processes: {
         a_call_ends_at_its_limit
         waiting_does_not_count
         a_map_limits_each_item
+        a_map_limits_each_chunk
+        a_map_is_cancelled_as_a_whole
+        a_callback_may_stop_everything
         no_limit_is_shorter_than_nothing
         a_shutdown_now_ends_everything
         a_shutdown_now_ends_a_chunk

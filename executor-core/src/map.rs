@@ -295,6 +295,30 @@ where
         self.limit.and_then(|limit| self.called.checked_add(limit))
     }
 
+    /// Cancels the map as a whole: what has not begun is cancelled, what runs is [asked to stop](crate::current_task), and no
+    /// further item is pulled. The results that are there are still yielded, and for each other item that was submitted an error
+    /// for which [`TaskError::is_cancelled`] holds. (Dropping the map does the same, where nobody wants to know.)
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// use std::{thread::sleep, time::Duration};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut map = pool.map(|ms| sleep(Duration::from_millis(ms)), [0, 50, 60_000, 60_000]).chunk_size(1).start();
+    /// assert!(map.next().unwrap().is_ok());
+    /// map.cancel();
+    /// assert!(map.last().unwrap().unwrap_err().is_cancelled());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cancel(&mut self) {
+        self.items = None;
+        self.held = None;
+        for chunk in self.in_flight.ordered.iter().chain(self.in_flight.unordered.values()) {
+            chunk.future.cancel();
+        }
+    }
+
     /// Ends the map, whose limit has passed.
     fn late(&mut self, awaited: TaskId) -> TaskError {
         self.close();

@@ -6,6 +6,7 @@ use concurrent_futures::{
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -89,7 +90,7 @@ pub(crate) fn a_call_ends_at_its_limit<B: Backend>() {
     assert_eq!(pool.submit(|x: u32| x, 7).result().unwrap(), 7);
 }
 
-/// The limit is counted from the call's beginning, however long it was queued.
+/// PEB-01: the limit is counted from the call's beginning, however long it was queued.
 pub(crate) fn waiting_does_not_count<B: Backend>() {
     let pool = B::pool(1);
     let gate = Gate::new();
@@ -107,7 +108,7 @@ pub(crate) fn waiting_does_not_count<B: Backend>() {
     assert_eq!(future.result().unwrap(), 1);
 }
 
-/// In a map each item has the limit, and one that is too slow costs no other.
+/// PEB-02: in a map each item has the limit, and one that is too slow costs no other.
 pub(crate) fn a_map_limits_each_item<B: Backend>() {
     let log = Log::new();
     let pool = B::pool(2);
@@ -124,6 +125,85 @@ pub(crate) fn a_map_limits_each_item<B: Backend>() {
         match result {
             Ok(value) => assert!(value == x && x != 2),
             Err(error) => assert!(x == 2 && error.is_timed_out(), "{x}: {error}"),
+        }
+    }
+}
+
+/// PEB-02: chunks of a chosen size have the limit as a whole, and the map goes on after one that was too slow.
+pub(crate) fn a_map_limits_each_chunk<B: Backend>() {
+    let log = Log::new();
+    let pool = B::pool(2);
+    let slow_at_two = |(x, log): (u32, String)| {
+        if x == 2 {
+            patient(log).unwrap();
+        }
+        x
+    };
+    let strict = pool.with(limit(1_000));
+    let results: Vec<_> = strict.map(slow_at_two, (0..6).map(|x| (x, log.path()))).chunk_size(2).collect();
+    for (x, result) in (0..).zip(results) {
+        match result {
+            Ok(value) => assert!(value == x && x / 2 != 1),
+            Err(error) => assert!(x / 2 == 1 && error.is_timed_out(), "{x}: {error}"),
+        }
+    }
+}
+
+/// PEB-04: each item that has not begun is cancelled, what runs is asked to stop, and nothing more is pulled.
+pub(crate) fn a_map_is_cancelled_as_a_whole<B: Backend>() {
+    let (log, pulled) = (Log::new(), std::cell::Cell::new(0));
+    let pool = B::pool(1);
+    let call = |(x, log): (u32, String)| {
+        let stopped = if x == 0 { Ok(()) } else { patient(log) };
+        (x, stopped)
+    };
+    let items = (0..).map(|x| {
+        pulled.set(pulled.get() + 1);
+        (x, log.path())
+    });
+    for is_unordered in [false, true] {
+        let before = (log.lines().len(), pulled.get());
+        let map = pool.map(call, items.clone()).chunk_size(1).buffer(5);
+        let mut map = if is_unordered { map.unordered() } else { map };
+        assert_eq!(map.next().unwrap().unwrap(), (0, Ok(())));
+        eventually("the second item is called", || log.lines().len() == before.0 + 1);
+        map.cancel();
+        let rest: Vec<_> = map.by_ref().collect();
+        assert!(map.next().is_none());
+        assert_eq!(rest.len() + 1, pulled.get() - before.1, "all that was pulled");
+        let (called, cancelled): (Vec<_>, Vec<_>) = rest.into_iter().partition(Result::is_ok);
+        assert_eq!(called.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [(1, Err(Cancelled))]);
+        assert!(cancelled.len() > 2 && cancelled.into_iter().all(|item| item.unwrap_err().is_cancelled()));
+    }
+    assert_eq!(pool.submit(|x: u32| x, 3).result().unwrap(), 3);
+}
+
+/// PEB-06: a callback may stop the whole pool, or another call, and is not waited for by itself.
+pub(crate) fn a_callback_may_stop_everything<B: Backend>() {
+    for stops_all in [true, false] {
+        let pool: Arc<dyn Executor> = Arc::from(B::pool(2));
+        let (log, gate) = (Log::new(), Gate::new());
+        let first = pool.submit(pass, gate.key());
+        let other = Arc::new(pool.submit(patient, log.path()));
+        eventually("both run", || log.lines().len() == 1 && gate.arrived() == 1);
+        let pending = stops_all.then(|| pool.submit(patient, log.path()));
+        let (tell, told) = mpsc::channel();
+        let (inside, victim) = (Arc::clone(&pool), Arc::clone(&other));
+        first.add_done_callback(move |_| {
+            match stops_all {
+                true => drop(inside.shutdown(Shutdown::now())),
+                false => drop(victim.kill() || victim.cancel()),
+            }
+            tell.send(()).unwrap();
+        });
+        gate.open();
+        told.recv_timeout(DEADLINE).unwrap();
+        first.result().unwrap();
+        assert!(other.wait_timeout(DEADLINE));
+        assert!(other.exception().is_none_or(|error| error.is_killed()));
+        match pending {
+            Some(pending) => assert!(pending.result().unwrap_err().is_cancelled()),
+            None => assert_eq!(pool.submit(|x: u32| x, 7).result().unwrap(), 7),
         }
     }
 }
