@@ -56,6 +56,7 @@ fn ci() -> Outcome {
     conformance::conformance()?;
     run("tests", cargo(&["test", "--workspace"]))?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
+    run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", "processes"]))?;
     explicit_entry()?;
     package()
 }

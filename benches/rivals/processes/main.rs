@@ -168,7 +168,10 @@ fn rows(test: bool, text_mib: usize) -> Vec<Row<Job>> {
             START,
             Count::Fixed(200),
             Box::new(|n| Job::IdleMemory { n }),
-            vec![less("pss_kb", "proportional share", "kB", Some(Goal::AtMost(381.0)))],
+            vec![
+                less("pss_kb", "proportional share", "kB", Some(Goal::AtMost(381.0))),
+                less("private_kb", "pages of its own", "kB", Some(Goal::NotBehind)),
+            ],
         )
     });
     rows.push(Row {

@@ -219,15 +219,20 @@ fn idle_memory<P: Pool>(n: u64) -> Result<Sample, String> {
     let (seconds, sum) = timed(|| submit_each(&pool, n))?;
     // Until they have done what they do after a call.
     thread::sleep(Duration::from_millis(300));
-    let own = descendants().into_iter().filter(|process| !before.contains(process));
-    let pss_kb: f64 = own.filter_map(pss_kb).sum();
-    Ok(Sample::new(seconds, [("pss_kb", pss_kb / WORKERS as f64)], sum))
+    let own: Vec<_> = descendants().into_iter().filter(|process| !before.contains(process)).collect();
+    let per_worker =
+        |kinds: &[&str]| own.iter().map(|process| memory_kb(*process, kinds)).sum::<f64>() / WORKERS as f64;
+    let figures =
+        [("pss_kb", per_worker(&["Pss:"])), ("private_kb", per_worker(&["Private_Clean:", "Private_Dirty:"]))];
+    Ok(Sample::new(seconds, figures, sum))
 }
 
-/// The process's own pages, and its share of those that it has in common with others.
-fn pss_kb(process: u32) -> Option<f64> {
-    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
-    rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.split_whitespace().next()?.parse().ok()
+/// The sum of some of the kernel's figures on a process.
+fn memory_kb(process: u32, kinds: &[&str]) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let fields = rollup.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let wanted = fields.filter(|fields| fields.first().is_some_and(|kind| kinds.contains(kind)));
+    wanted.filter_map(|fields| fields.get(1)?.parse::<f64>().ok()).sum()
 }
 
 fn descriptors<P: Pool>(pool: &P, n: u64) -> Result<Sample, String> {

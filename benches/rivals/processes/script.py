@@ -262,9 +262,9 @@ def descendants():
     return found[1:]
 
 
-def pss_kb(process):
+def memory_kb(process, kinds):
     with open(f"/proc/{process}/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        return sum(int(line.split()[1]) for line in file if line.startswith(kinds))
 
 
 def idle_memory(make, n, workers):
@@ -273,9 +273,11 @@ def idle_memory(make, n, workers):
     total = sum(pool.wait(handle) for handle in [pool.submit(square, x) for x in range(n)])
     seconds = now() - began
     time.sleep(0.3)
-    memory = sum(pss_kb(process) for process in descendants()) / workers
+    own = descendants()
+    pss = sum(memory_kb(process, ("Pss:",)) for process in own) / workers
+    private = sum(memory_kb(process, ("Private_Clean:", "Private_Dirty:")) for process in own) / workers
     pool.close()
-    return sample(seconds, {"pss_kb": memory}, total)
+    return sample(seconds, {"pss_kb": pss, "private_kb": private}, total)
 
 
 def descriptors(pool, n, workers):

@@ -4,12 +4,19 @@
 //! machine for a while falls on all alike, in a round or two, and the medians pass over it.
 
 use crate::{
-    machine::{Machine, Watch},
+    machine::{Machine, Watch, wait_until_quiet},
     options::Options,
     report::{Line, Report, RowReport, Standing},
 };
 use serde::Deserialize;
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    process,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 /// What a contestant is told to do.
 pub trait Job: Debug {
@@ -161,6 +168,21 @@ pub fn run<J: Job>(
     Ok(report)
 }
 
+/// After this long a contestant is hanging, not slow.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Ends this process, saying `why`, unless what it returns is dropped before: who hangs cannot be asked to stop.
+fn give_up_later(why: String) -> mpsc::Sender<()> {
+    let (over, watched) = mpsc::channel();
+    thread::spawn(move || {
+        if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{why}");
+            process::exit(2);
+        }
+    });
+    over
+}
+
 fn rounds(options: &Options) -> usize {
     if options.test { 1 } else { options.rounds.unwrap_or(5) }
 }
@@ -175,6 +197,7 @@ fn run_row<J: Job>(row: &Row<J>, mut entries: Vec<Entry<'_, J>>, options: &Optio
     let everybody = entries.len();
     let mut others = Vec::new();
     for round in 0..rounds(options) {
+        wait_until_quiet(Duration::from_secs(options.patience));
         let watch = Watch::start();
         for turn in 0..everybody {
             let entry = &mut entries[(round + turn) % everybody];
@@ -208,7 +231,10 @@ impl<J: Job> Entry<'_, J> {
         if self.failed.is_some() {
             return Ok(());
         }
-        let Err(why) = step(self) else { return Ok(()) };
+        let over = give_up_later(format!("{}, {}: no end after {PATIENCE:?}", self.contestant.name(), row.name));
+        let outcome = step(self);
+        drop(over);
+        let Err(why) = outcome else { return Ok(()) };
         let name = self.contestant.name();
         let why = format!("{name}, {}: {why}", row.name);
         self.contestant.close();

@@ -1,7 +1,13 @@
 //! What is measured on, and what else it does meanwhile.
 
 use serde::Serialize;
-use std::{collections::HashMap, fs, process::Command, time::Instant};
+use std::{
+    collections::HashMap,
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// When others use more of the machine than this share, it is not quiet.
 pub const QUIET: f64 = 0.05;
@@ -80,6 +86,19 @@ impl Watch {
         let own = used_by_own().saturating_sub(self.own);
         let ticks = self.began.elapsed().as_secs_f64() * rustix::param::clock_ticks_per_second() as f64;
         (all.saturating_sub(own) as f64 / (ticks * cores() as f64)).min(1.0)
+    }
+}
+
+/// Returns once others leave the machine alone, or when the time is over.
+pub fn wait_until_quiet(patience: Duration) {
+    const GLANCE: Duration = Duration::from_millis(500);
+    let began = Instant::now();
+    while began.elapsed() < patience {
+        let watch = Watch::start();
+        thread::sleep(GLANCE);
+        if watch.others() <= QUIET {
+            return;
+        }
     }
 }
 

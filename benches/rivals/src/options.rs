@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, env, path::PathBuf};
 /// What every benchmark understands.
 pub const USAGE: &str = "\
   --rounds N       how often everything is measured [default: 5]
+  --patience SECS  before each round, wait up to so long for others to leave the machine alone [default: 0]
   --rows A,B       only these, by number or by name
   --only A,B       only these contestants
   --json FILE      where the figures go as JSON
@@ -16,6 +17,8 @@ pub const USAGE: &str = "\
 pub struct Options {
     /// How often everything is measured.
     pub rounds: Option<usize>,
+    /// How many seconds each round waits for others to leave the machine alone.
+    pub patience: u64,
     /// Numbers or names of rows; all of them when it is empty.
     pub rows: Vec<String>,
     /// Names of contestants; all of them when it is empty.
@@ -55,6 +58,7 @@ impl Options {
                     let rounds = arguments.value()?.parse()?;
                     options.rounds = Some(if rounds > 0 { rounds } else { return Err("at least 1 round".into()) });
                 }
+                Long("patience") => options.patience = arguments.value()?.parse()?,
                 Long("rows") => options.rows.extend(list(arguments.value()?.string()?)),
                 Long("only") => options.only.extend(list(arguments.value()?.string()?)),
                 Long("json") => options.json = Some(arguments.value()?.into()),

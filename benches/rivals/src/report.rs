@@ -230,7 +230,8 @@ impl Report {
             let Some(verdict) = &line.verdict else { continue };
             let reached = match (verdict.reached, &verdict.goal) {
                 (Some(true), Some(goal)) => format!("{goal}: reached"),
-                (_, Some(goal)) => format!("{goal}: not yet"),
+                (Some(false), Some(goal)) => format!("{goal}: not yet"),
+                (None, Some(goal)) => format!("{goal}: nobody to compare with"),
                 (_, None) => String::new(),
             };
             table.push([
