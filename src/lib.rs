@@ -37,9 +37,9 @@ pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelOnDrop, CancelToken,
     Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future,
-    Map, Panic, Priority, Rejected, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError, TaskId,
-    TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task, wait,
-    wait_timeout,
+    Map, Panic, Priority, Rejected, ResourceLimit, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport,
+    TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed,
+    current_task, wait, wait_timeout,
 };
 pub use executor_process::{
     Output, OutputLine, OutputStream, Plain, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shared, worker,

@@ -1,6 +1,4 @@
-//! What holds for every backend (`conformance`), what ordering means (`ordering`), what a dying process may cost
-//! (`faults`), what only threads can do (`threads`, `threads_under_pressure`), what the processors are (`cpu`), what travels
-//! beside bytes (`descriptors`), what is told of calls (`output`), what the examples print (`examples`), and the rules of the house (`tidy`).
+//! One test program, which is linked once. Each module says at its top what it shows.
 
 mod compile_fail;
 mod conformance;
@@ -8,8 +6,10 @@ mod cpu;
 mod descriptors;
 mod examples;
 mod faults;
+mod limits;
 mod ordering;
 mod output;
+mod reusable;
 mod suite;
 mod support;
 mod threads;

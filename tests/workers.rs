@@ -93,7 +93,7 @@ fn replacements_start_also_when_the_pool_is_closed() {
     }
 }
 
-/// WRK-20, LOK-10: also while calls wait, and none is lost over it.
+/// WRK-20: also while calls wait, and none is lost over it.
 #[test]
 fn a_worker_that_grows_is_replaced() {
     const STEP: usize = 4 << 20;

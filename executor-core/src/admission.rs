@@ -32,7 +32,7 @@ pub enum WhenFull {
 pub struct Admission {
     when_full: WhenFull,
     capacity: usize,
-    limit: usize,
+    limit: AtomicUsize,
     inside: AtomicUsize,
     waiting: Mutex<usize>,
     room: Condvar,
@@ -63,7 +63,7 @@ impl Admission {
         Admission {
             when_full,
             capacity: capacity.unwrap_or(usize::MAX),
-            limit: capacity.map_or(usize::MAX, |capacity| capacity.saturating_add(max_workers.get())),
+            limit: AtomicUsize::new(capacity.unwrap_or(usize::MAX).saturating_add(max_workers.get())),
             inside: AtomicUsize::new(0),
             waiting: Mutex::new(0),
             room: Condvar::new(),
@@ -74,6 +74,16 @@ impl Admission {
     #[must_use]
     pub fn when_full(&self) -> WhenFull {
         self.when_full
+    }
+
+    /// From now on `max_workers` calls run. What is inside stays.
+    pub fn resize(&self, max_workers: NonZeroUsize) {
+        // ORDERING: SeqCst, and the lock: whoever waits saw the old limit before this, or sees the new one.
+        self.limit.store(self.capacity.saturating_add(max_workers.get()), Ordering::SeqCst);
+        let _waiting = self.waiting.lock();
+        // WAKES: all threads in `enter`, for which there may be room now. They look at the limit and begin to wait under the
+        // lock that was taken here in between.
+        self.room.notify_all();
     }
 
     /// How many calls are inside.
@@ -88,9 +98,10 @@ impl Admission {
     /// When there is none.
     pub fn try_enter(self: &Arc<Self>) -> Result<Permit, Full> {
         // ORDERING: SeqCst, against `enter`: either that sees the room that `leave` made, or `leave` sees it wait.
+        let limit = self.limit.load(Ordering::SeqCst);
         let entered = self
             .inside
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < self.limit).then_some(inside + 1));
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < limit).then_some(inside + 1));
         match entered {
             Ok(_) => Ok(Permit(Arc::clone(self))),
             Err(_) => Err(Full { capacity: self.capacity }),
@@ -133,7 +144,7 @@ impl Admission {
 
     fn leave(&self) {
         self.inside.fetch_sub(1, Ordering::SeqCst);
-        if self.limit == usize::MAX {
+        if self.capacity == usize::MAX {
             return; // nobody ever waits
         }
         if *self.waiting.lock() > 0 {
@@ -185,6 +196,25 @@ mod tests {
             }
         });
         assert_eq!((most.into_inner(), admission.inside()), (1, 0));
+    }
+
+    #[test]
+    fn more_come_in_when_more_run() {
+        let admission = admission(1, 1);
+        let mut inside: Vec<_> = (0..2).map(|_| admission.try_enter().unwrap()).collect();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| admission.enter(None, || false).unwrap());
+            while *admission.waiting.lock() == 0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            admission.resize(NonZeroUsize::new(2).unwrap());
+            inside.push(waiter.join().unwrap());
+        });
+        admission.resize(NonZeroUsize::new(1).unwrap());
+        inside.pop();
+        assert!(admission.try_enter().is_err(), "as many as may are still inside");
+        inside.pop();
+        assert!(admission.try_enter().is_ok());
     }
 
     #[test]

@@ -129,6 +129,22 @@ impl TaskError {
         matches!(self.0.failure, Failure::Killed { .. })
     }
 
+    /// It used more memory, or more processor time, than its worker process may, and ended with it.
+    /// [`exceeded_limit`](Self::exceeded_limit) says which limit that was.
+    #[must_use]
+    pub fn is_limit_exceeded(&self) -> bool {
+        matches!(self.0.failure, Failure::LimitExceeded { .. })
+    }
+
+    /// The limit that it exceeded, for [`is_limit_exceeded`](Self::is_limit_exceeded).
+    #[must_use]
+    pub fn exceeded_limit(&self) -> Option<ResourceLimit> {
+        match self.0.failure {
+            Failure::LimitExceeded { limit, .. } => Some(limit),
+            _ => None,
+        }
+    }
+
     /// Its arguments or its result could not be turned into bytes, or back.
     #[must_use]
     pub fn is_codec(&self) -> bool {
@@ -171,11 +187,12 @@ impl TaskError {
         self.panic().and_then(|panic| panic.backtrace.as_deref())
     }
 
-    /// How the worker process ended, for [`is_worker_lost`](Self::is_worker_lost).
+    /// How the worker process ended, for [`is_worker_lost`](Self::is_worker_lost) and
+    /// [`is_limit_exceeded`](Self::is_limit_exceeded).
     #[must_use]
     pub fn worker_lost(&self) -> Option<&WorkerLost> {
         match &self.0.failure {
-            Failure::WorkerLost(lost) => Some(lost),
+            Failure::WorkerLost(lost) | Failure::LimitExceeded { lost, .. } => Some(lost),
             _ => None,
         }
     }
@@ -256,6 +273,13 @@ pub enum Failure {
         /// The worker process that was stopped. `None`: it ran in this process, where it was asked to stop, and may still
         /// run.
         pid: Option<u32>,
+    },
+    /// The call used more than its worker process may.
+    LimitExceeded {
+        /// More than this.
+        limit: ResourceLimit,
+        /// How the worker process ended of it.
+        lost: WorkerLost,
     },
     /// Waiting for it would last for ever.
     Deadlock {
@@ -343,6 +367,7 @@ impl fmt::Display for Failure {
                     "ran longer than its limit of {limit:?}; its thread was asked to stop, and is busy until it does"
                 )
             }
+            Failure::LimitExceeded { limit, lost } => write!(f, "used more than {limit}: {lost}"),
             Failure::Deadlock { cycle } => {
                 write!(f, "waiting for it would last for ever: ")?;
                 for (index, task) in cycle.iter().enumerate() {
@@ -417,6 +442,31 @@ impl WorkerLost {
 impl fmt::Display for WorkerLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "worker process {} {} while it ran the call{}", self.pid, self.exit, self.reason())
+    }
+}
+
+/// How much a worker process may use of something, as was chosen when its pool was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ResourceLimit {
+    /// Memory, of the whole process.
+    Memory {
+        /// So much.
+        bytes: u64,
+    },
+    /// Processor time, for each call.
+    CpuTime {
+        /// So much.
+        limit: Duration,
+    },
+}
+
+impl fmt::Display for ResourceLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResourceLimit::Memory { bytes } => write!(f, "the {bytes} bytes of memory that its worker process may"),
+            ResourceLimit::CpuTime { limit } => write!(f, "the {limit:?} of processor time that a call may"),
+        }
     }
 }
 
@@ -570,6 +620,12 @@ pub enum BuildError {
         /// What was asked for.
         prefix: String,
     },
+    /// This cannot be the name of an environment variable, or what it was given cannot be a value, or it is one that
+    /// worker processes need for themselves.
+    Variable {
+        /// The name.
+        name: String,
+    },
     /// This process is a worker of a worker of a worker, and so on, as deep as is allowed.
     Nested {
         /// How many worker processes it has above it, itself included.
@@ -594,6 +650,11 @@ impl fmt::Display for BuildError {
                 write!(f, "n_jobs is 0, and must be a number of workers, or -1 for all processors, -2 for all but one")
             }
             BuildError::Name { prefix } => write!(f, "the name prefix {prefix:?} must not contain a NUL character"),
+            BuildError::Variable { name } => write!(
+                f,
+                "the environment variable {name:?} cannot be set: a name is not empty and holds no `=`, nothing holds a NUL \
+                 character, and worker processes need `CONCURRENT_FUTURES_WORKER` and `CONCURRENT_FUTURES_DEPTH` themselves"
+            ),
             BuildError::Nested { depth, limit } => write!(
                 f,
                 "process pools are nested {depth} deep here, and may be {limit} deep; \
@@ -639,6 +700,19 @@ mod tests {
             (
                 Failure::TimedOut { limit: Duration::from_secs(2), pid: None },
                 "ran longer than its limit of 2s; its thread was asked to stop, and is busy until it does",
+            ),
+            (
+                Failure::LimitExceeded { limit: ResourceLimit::Memory { bytes: 4096 }, lost: lost.clone() },
+                "used more than the 4096 bytes of memory that its worker process may: worker process 7 was ended by SIGKILL \
+                 while it ran the call; last on its standard error: \"out of memory\"",
+            ),
+            (
+                Failure::LimitExceeded {
+                    limit: ResourceLimit::CpuTime { limit: Duration::from_secs(2) },
+                    lost: WorkerLost { stderr: String::new(), ..lost.clone() },
+                },
+                "used more than the 2s of processor time that a call may: worker process 7 was ended by SIGKILL while it ran \
+                 the call",
             ),
             (
                 Failure::Deadlock { cycle: [3, 5, 4, 3].map(TaskId).to_vec() },

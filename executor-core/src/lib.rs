@@ -61,7 +61,9 @@ pub use admission::WhenFull;
 pub use cancel_on_drop::CancelOnDrop;
 pub use context::Context;
 pub use current::{CancelToken, Cancelled, CurrentTask, current_task};
-pub use error::{BrokenCause, BuildError, Exit, Failure, Panic, Rejected, TaskError, TaskId, Timeout, WorkerLost};
+pub use error::{
+    BrokenCause, BuildError, Exit, Failure, Panic, Rejected, ResourceLimit, TaskError, TaskId, Timeout, WorkerLost,
+};
 pub use executor::{Executor, With};
 pub use future::{Future, WaitError};
 pub use levels::Priority;

@@ -7,7 +7,8 @@ use crate::error::{Failure, TaskError};
 /// How often a call is made again after it has failed, for what, and after which pause.
 ///
 /// A call is made again when it [panicked](TaskError::is_panic), was stopped at its
-/// [time limit](TaskError::is_timed_out), or [lost its worker process](TaskError::is_worker_lost). The last is counted
+/// [time limit](TaskError::is_timed_out), [used more](TaskError::is_limit_exceeded) than its worker process may, or
+/// [lost its worker process](TaskError::is_worker_lost). The last is counted
 /// apart, since it may be nobody's fault: the machine was short of memory, or somebody ended the process. A
 /// `Result` that the call returns is a value and never a reason; who wants to try again for that has a loop.
 /// A call that was cancelled, killed or refused is not made again, nor one that goes on in its thread although its
@@ -109,7 +110,9 @@ impl RetryPolicy {
     pub(crate) fn pause(&self, error: &TaskError, tried: Tried) -> Option<Duration> {
         let left = match error.failure() {
             Failure::WorkerLost(_) => tried.lost <= self.lost_workers,
-            Failure::Panicked(_) | Failure::TimedOut { pid: Some(_), .. } => tried.failed < self.attempts,
+            Failure::Panicked(_) | Failure::TimedOut { pid: Some(_), .. } | Failure::LimitExceeded { .. } => {
+                tried.failed < self.attempts
+            }
             _ => false,
         };
         if !left || !self.when.is_none_or(|decide| decide(error)) {
@@ -127,7 +130,7 @@ impl RetryPolicy {
 /// What a call has been through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tried {
-    /// Attempts that panicked or took too long.
+    /// Attempts that panicked, took too long or used too much.
     pub(crate) failed: u32,
     /// Attempts that lost their worker.
     pub(crate) lost: u32,
@@ -145,7 +148,7 @@ impl Tried {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Exit, Panic, TaskId, WorkerLost};
+    use crate::error::{Exit, Panic, ResourceLimit, TaskId, WorkerLost};
     use std::panic::Location;
 
     fn error(failure: Failure) -> TaskError {
@@ -158,6 +161,11 @@ mod tests {
 
     fn lost() -> TaskError {
         error(Failure::WorkerLost(WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new() }))
+    }
+
+    fn exceeded() -> TaskError {
+        let lost = WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new() };
+        error(Failure::LimitExceeded { limit: ResourceLimit::Memory { bytes: 1 }, lost })
     }
 
     #[test]
@@ -174,6 +182,8 @@ mod tests {
             (lost(), tried(0, 2), false),
             (error(Failure::TimedOut { limit, pid: Some(1) }), tried(1, 0), true),
             (error(Failure::TimedOut { limit, pid: None }), tried(1, 0), false),
+            (exceeded(), tried(2, 5), true),
+            (exceeded(), tried(3, 0), false),
             (error(Failure::Cancelled), tried(1, 0), false),
             (error(Failure::Killed { pid: 1 }), tried(1, 0), false),
             (error(Failure::Shutdown), tried(1, 0), false),

@@ -2,12 +2,15 @@
 
 use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
 use std::{
+    ffi::{OsStr, OsString},
     num::{NonZeroU64, NonZeroUsize},
+    os::unix::ffi::OsStrExt,
     time::Duration,
 };
 
 use crate::{
     inbox::Recycling,
+    limits::Limits,
     os::{self, InnerThreads},
     output::Output,
     pool::ProcessPoolExecutor,
@@ -46,6 +49,9 @@ pub struct ProcessPoolExecutorBuilder {
     pub(crate) initializer: Option<WorkerCall>,
     pub(crate) finalizer: Option<WorkerCall>,
     pub(crate) recycling: Recycling,
+    pub(crate) limits: Limits,
+    pub(crate) kill_grace: Option<Duration>,
+    pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) queue_capacity: Option<(usize, WhenFull)>,
     pub(crate) drop_policy: DropPolicy,
     pub(crate) inner_threads: Option<NonZeroUsize>,
@@ -83,7 +89,79 @@ impl ProcessPoolExecutorBuilder {
         self
     }
 
+    /// Sets an environment variable for every worker, from its very beginning, before it loads a library. It goes before what
+    /// this process's environment says, and before [`inner_max_num_threads`](Self::inner_max_num_threads).
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        let name = name.into();
+        self.env.retain(|(before, _)| *before != name);
+        self.env.push((name, value.into()));
+        self
+    }
+
+    /// How long a worker whose call is [killed](executor_core::Future::kill), or over its
+    /// [time limit](executor_core::TaskOptions::time_limit), has between SIGTERM, which it may handle, and SIGKILL; also when
+    /// the pool is shut down [now](executor_core::Shutdown::now). Without it, a tenth of a second.
+    pub fn kill_grace(mut self, grace: Duration) -> Self {
+        self.kill_grace = Some(grace);
+        self
+    }
+
+    /// How much memory a worker may have for itself to write to: its heap, and the stacks of its threads, but not the program,
+    /// its libraries, or memory that it shares. (Linux's `RLIMIT_DATA`.) A worker needs some hundred kB to be there at all.
+    ///
+    /// A call that needs more ends with its worker, and its error, for which
+    /// [`TaskError::is_limit_exceeded`](executor_core::TaskError::is_limit_exceeded) holds, says so; the worker is replaced. Of
+    /// allocations that can fail, such as `Vec::try_reserve`, and of threads that cannot be started, the call itself is told.
+    /// C code that is refused memory and crashes for it is a [lost worker](executor_core::TaskError::is_worker_lost).
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor, ResourceLimit};
+    ///
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).max_memory_bytes(256 << 20).build()?;
+    /// let error = pool.submit(|bytes| vec![1_u8; bytes].len(), 1 << 40).result().unwrap_err();
+    /// assert_eq!(error.exceeded_limit(), Some(ResourceLimit::Memory { bytes: 256 << 20 }));
+    /// assert_eq!(pool.submit(|bytes| vec![1_u8; bytes].len(), 1 << 20).result()?, 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_memory_bytes(mut self, bytes: u64) -> Self {
+        self.limits.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// How much processor time each call may use, over all threads of its worker, and the initializer too. The kernel counts in
+    /// seconds, so a call may get up to one more. What waits or sleeps uses none: see
+    /// [`TaskOptions::time_limit`](executor_core::TaskOptions::time_limit) for that.
+    ///
+    /// A call that uses more ends with its worker, by SIGXCPU, and its error, for which
+    /// [`TaskError::is_limit_exceeded`](executor_core::TaskError::is_limit_exceeded) holds, says so; the worker is replaced.
+    /// (A call that handles that signal decides itself; a time limit stops it in any case.)
+    ///
+    /// # Panics
+    /// If `limit` is zero.
+    pub fn max_cpu_time(mut self, limit: Duration) -> Self {
+        assert!(!limit.is_zero(), "a call needs some processor time, not zero");
+        self.limits.cpu_time = Some(limit);
+        self
+    }
+
+    /// How many files, sockets and the like a worker may have open, of which it needs about six itself. Opening more is an
+    /// `io::Error` inside of the call, which decides what that means.
+    pub fn max_open_files(mut self, count: u64) -> Self {
+        self.limits.open_files = Some(count);
+        self
+    }
+
+    /// Workers that crash leave no core file. Without it, it is as the system says.
+    pub fn without_core_files(mut self) -> Self {
+        self.limits.no_core_files = true;
+        self
+    }
+
     /// Replaces every worker by a fresh one after so many calls, for calls that leak. Python's `max_tasks_per_child`.
+    ///
+    /// The fresh one is started as the old one begins its last calls, so that nobody waits for it afterwards: for a while there
+    /// are more processes than workers that make calls, at most twice as many.
     ///
     /// A chunk of a [`map`](executor_core::Executor::map) is one call.
     ///
@@ -96,9 +174,20 @@ impl ProcessPoolExecutorBuilder {
     }
 
     /// Replaces a worker that keeps so much more memory than after its first call. It is looked at after its calls, about once a
-    /// second, and then given no more of them.
+    /// second, and given no more of them as soon as another one is ready.
     pub fn max_memory_growth_bytes(mut self, bytes: u64) -> Self {
         self.recycling.memory_growth_bytes = Some(bytes);
+        self
+    }
+
+    /// Replaces a worker that has served for so long: it is given no more calls as soon as another one is ready, and finishes
+    /// what it has begun.
+    ///
+    /// # Panics
+    /// If `age` is zero.
+    pub fn max_worker_age(mut self, age: Duration) -> Self {
+        assert!(!age.is_zero(), "a worker must serve for a while, not for no time");
+        self.recycling.max_age = Some(age);
         self
     }
 
@@ -142,7 +231,7 @@ impl ProcessPoolExecutorBuilder {
     ///
     /// # Errors
     /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Name`] when the prefix cannot be a
-    /// name; [`BuildError::Unsupported`] when the system
+    /// name; [`BuildError::Variable`] when an environment variable cannot be set; [`BuildError::Unsupported`] when the system
     /// refuses what the pool needs, or when this process is itself a worker that did not become one;
     /// [`BuildError::Nested`] in a worker of a worker of a worker, ten deep.
     pub fn build(self) -> Result<ProcessPoolExecutor, BuildError> {
@@ -160,14 +249,28 @@ impl ProcessPoolExecutorBuilder {
             return Err(BuildError::Nested { depth, limit: MAX_DEPTH });
         }
         let asked = self.max_workers.unwrap_or_else(|| cpu_count().get().min(MAX_WORKERS));
-        let max_workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
-        let max_workers = max_workers.ok_or(BuildError::Workers { asked, limit: MAX_WORKERS })?;
+        let max_workers = number_of_workers(asked)?;
         if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
             return Err(BuildError::Name { prefix: prefix.clone() });
+        }
+        if let Some((name, _)) = self.env.iter().find(|(name, value)| !can_be_set(name, value)) {
+            return Err(BuildError::Variable { name: name.to_string_lossy().into_owned() });
         }
         let share = NonZeroUsize::new(cpu_count().get() / max_workers).unwrap_or(NonZeroUsize::MIN);
         let inner = self.inner_threads.map_or(InnerThreads::Share(share), InnerThreads::Chosen);
         ProcessPoolExecutor::start(max_workers, inner, self)
             .map_err(|error| BuildError::Unsupported(format!("a process pool cannot be set up here: {error}")))
     }
+}
+
+/// A number of workers that a pool may have.
+pub(crate) fn number_of_workers(asked: usize) -> Result<NonZeroUsize, BuildError> {
+    let workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
+    workers.ok_or(BuildError::Workers { asked, limit: MAX_WORKERS })
+}
+
+fn can_be_set(name: &OsStr, value: &OsStr) -> bool {
+    let own = name == os::MARKER || name == os::DEPTH;
+    let is_name = !name.is_empty() && !name.as_bytes().contains(&b'=');
+    !own && is_name && !name.as_bytes().contains(&0) && !value.as_bytes().contains(&0)
 }

@@ -16,7 +16,7 @@
 //! claim: that one is lost. All others go back to the front of the queue.
 
 use executor_core::{
-    BrokenCause, Exit, Failure, Priority, WorkerLost,
+    BrokenCause, Exit, Failure, Priority, ResourceLimit, WorkerLost,
     attachments::Encoded,
     codec, portable,
     task::{Ended, Parcel},
@@ -76,6 +76,7 @@ pub(crate) fn run(shared: Arc<Shared>) {
         driver.fail_stranded();
         driver.close_idle();
         driver.flush();
+        driver.stand_by();
         if driver.is_done() {
             break;
         }
@@ -208,19 +209,46 @@ impl Driver {
 
     /// Gives queued tasks to workers, and starts workers as long as there are more tasks than workers.
     fn assign(&mut self) {
-        let (queued, has_levels) = {
+        self.shrink();
+        let has_levels = {
             let queue = &self.shared.inbox().queue;
-            (queue.len(), queue.has(Priority::High) || queue.has(Priority::Low))
+            queue.has(Priority::High) || queue.has(Priority::Low)
         };
         if has_levels && !self.has_levels {
             self.take_all_back(); // what was put there before may be overtaken now
         }
         self.has_levels = has_levels;
-        let outstanding = queued + self.calls();
-        let wanted = outstanding.min(self.shared.chosen.max_workers.get());
+        self.start_wanted();
+        // What is written in one call must not be taken for another's.
+        let depth = if has_levels || self.shared.chosen.output.is_attributed() { 1 } else { DEPTH };
+        let mut places = self.places();
+        loop {
+            let best = (0..self.lanes.len())
+                .filter(|lane| self.lanes[*lane].takes_calls(depth) && (places > 0 || self.lanes[*lane].live() > 0))
+                .min_by_key(|lane| self.lanes[*lane].live());
+            let Some(lane) = best else { break };
+            let Some(parcel) = self.shared.inbox().queue.pop() else { break };
+            let was_free = self.lanes[lane].live() == 0;
+            self.dispatch(lane, parcel);
+            places -= usize::from(was_free && self.lanes[lane].live() > 0);
+        }
+    }
+
+    /// Starts as many workers as there are calls, and one for each that will leave, so that nobody waits for that one.
+    fn start_wanted(&mut self) {
+        let (queued, closed) = {
+            let inbox = self.shared.inbox();
+            (inbox.queue.len(), inbox.closed)
+        };
+        let max_workers = self.shared.chosen.max_workers().get();
+        let staying: usize = self.lanes.iter().filter(|lane| lane.stays()).map(Lane::live).sum();
+        let leaving = self.lanes.iter().filter(|lane| lane.needs_successor()).count();
+        // In a pool that is closed nobody will come for successors.
+        let successors = if closed && queued == 0 { 0 } else { leaving };
+        let wanted = (queued + staying + successors).min(max_workers);
         // Those that leave in peace make no calls, but may be slow to leave.
-        let most = self.shared.chosen.max_workers.get().saturating_mul(2);
-        while self.lanes.iter().filter(|lane| lane.counts()).count() < wanted
+        let most = max_workers.saturating_mul(2);
+        while self.lanes.iter().filter(|lane| lane.stays()).count() < wanted
             && self.lanes.len() < most
             && !self.is_broken()
         {
@@ -232,16 +260,61 @@ impl Driver {
                 break;
             }
         }
-        // What is written in one call must not be taken for another's.
-        let depth = if has_levels || self.shared.chosen.output.is_attributed() { 1 } else { DEPTH };
-        loop {
-            let best = (0..self.lanes.len())
-                .filter(|lane| self.lanes[*lane].takes_calls(depth))
-                .min_by_key(|lane| self.lanes[*lane].live());
-            let Some(lane) = best else { break };
-            let Some(parcel) = self.shared.inbox().queue.pop() else { break };
-            self.dispatch(lane, parcel);
+    }
+
+    /// After calls were sent off: those may be the last that their worker is given.
+    fn stand_by(&mut self) {
+        if self.lanes.iter().any(Lane::needs_successor) {
+            self.start_wanted();
         }
+    }
+
+    /// How many more workers may be given calls. Successors of those that leave make a pool's processes more than its workers.
+    fn places(&self) -> usize {
+        let max_workers = self.shared.chosen.max_workers().get();
+        if self.lanes.len() <= max_workers {
+            return max_workers; // enough for all
+        }
+        max_workers.saturating_sub(self.lanes.iter().filter(|lane| lane.live() > 0).count())
+    }
+
+    /// After the pool was made smaller: those that are too many leave, idle ones now, others when they have made their call.
+    fn shrink(&mut self) {
+        let max_workers = self.shared.chosen.max_workers().get();
+        if self.lanes.len() <= max_workers && !self.lanes.iter().any(|lane| lane.is_surplus) {
+            return;
+        }
+        self.lanes.iter_mut().for_each(|lane| lane.is_surplus = false); // it may have grown again
+        let mut staying: Vec<_> = (0..self.lanes.len()).filter(|lane| self.lanes[*lane].stays()).collect();
+        if staying.len() <= max_workers {
+            return;
+        }
+        // What is under way stays, and then what is ready.
+        staying.sort_by_key(|lane| match self.lanes[*lane].state {
+            State::Busy => 0,
+            State::Idle => 1,
+            _ => 2,
+        });
+        let mut taken = Vec::new();
+        for lane in staying.split_off(max_workers) {
+            self.lanes[lane].is_surplus = true;
+            taken.extend(self.lanes[lane].take_back(usize::MAX));
+            if self.lanes[lane].state != State::Busy {
+                self.send_away(lane);
+            }
+        }
+        taken.sort_by_key(Parcel::id);
+        self.requeue(taken);
+    }
+
+    /// A worker is ready: one that is to be replaced is given no more calls.
+    fn relieve(&mut self) {
+        let due = |lane: &Lane| lane.is_due && lane.state.accepts_calls() && !lane.is_retired();
+        let Some(old) = self.lanes.iter().position(due) else { return };
+        self.lanes[old].is_relieved = true;
+        let taken = self.lanes[old].take_back(usize::MAX);
+        self.requeue(taken);
+        self.idle(old);
     }
 
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
@@ -262,6 +335,9 @@ impl Driver {
     /// Lets idle workers take over calls that wait behind others.
     fn rebalance(&mut self) {
         while let Some(idle) = (0..self.lanes.len()).find(|lane| self.lanes[*lane].is_idle()) {
+            if self.places() == 0 {
+                return;
+            }
             let left = self.lanes[idle].max_tasks - self.lanes[idle].given;
             let room = usize::try_from(left).unwrap_or(usize::MAX);
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live());
@@ -373,7 +449,15 @@ impl Driver {
             }
             if self.lanes[lane].leaves_at.is_some_and(|at| at <= now) {
                 self.lanes[lane].leaves_at = None;
-                self.send_away(lane);
+                if self.lanes.iter().any(Lane::needs_successor) {
+                    self.idle(lane); // it may be the successor, and stays for as long again
+                } else {
+                    self.send_away(lane);
+                }
+            }
+            if self.lanes[lane].due_at.is_some_and(|at| at <= now) {
+                self.lanes[lane].due_at = None;
+                self.lanes[lane].is_due = true;
             }
         }
         self.end_overruns(now);
@@ -521,6 +605,7 @@ impl Driver {
         if self.shared.chosen.output.is_attributed() {
             self.lanes[lane].outbox.put_notice(Kind::Flush, &[]);
         }
+        self.lanes[lane].outbox.put_limits(&self.shared.chosen.limits);
         match &self.shared.chosen.initializer {
             None => self.ready(lane),
             Some(initializer) => {
@@ -544,6 +629,9 @@ impl Driver {
         }
         self.on(lane, Event::Ready);
         self.idle(lane);
+        let age = self.shared.chosen.recycling.max_age;
+        self.lanes[lane].due_at = age.and_then(|age| Instant::now().checked_add(age));
+        self.relieve();
     }
 
     /// A worker has nothing more to do: it may be time for it to leave.
@@ -558,7 +646,7 @@ impl Driver {
         self.lanes[lane].leaves_at = limit.and_then(|limit| Instant::now().checked_add(limit));
     }
 
-    /// Gives a worker no more calls that keeps too much memory.
+    /// Has a worker replaced that keeps too much memory.
     fn look_at_memory(&mut self, lane: usize) {
         let Some(growth) = self.shared.chosen.recycling.memory_growth_bytes else { return };
         let now = Instant::now();
@@ -570,11 +658,7 @@ impl Driver {
         // What it needs to be there at all, and for its first call, is no growth.
         let first = this.memory.map_or(bytes, |(first, _)| first);
         this.memory = Some((first, now));
-        if bytes > first.saturating_add(growth) {
-            this.is_bloated = true;
-            let taken = this.take_back(usize::MAX);
-            self.requeue(taken);
-        }
+        this.is_due |= bytes > first.saturating_add(growth);
     }
 
     /// Has an idle worker leave in peace.
@@ -597,7 +681,11 @@ impl Driver {
         let (state, action) = this.state.after(event);
         if state != this.state {
             this.state = state;
-            this.deadline = state.limit().and_then(|limit| Instant::now().checked_add(limit));
+            let limit = match state {
+                State::Terminating => Some(self.shared.chosen.kill_grace),
+                state => state.limit(),
+            };
+            this.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         }
         match action {
             Action::Nothing => {}
@@ -626,12 +714,19 @@ impl Driver {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
         }
         let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
+        let limit = self.shared.chosen.limits.exceeded(&exit, this.says_out_of_memory);
         let lost = WorkerLost {
             pid: this.child.id(),
             exit,
             stderr: this.last_lines(),
             panic: this.panic.take().map(Box::new),
         };
+        let ended_by = || match limit {
+            Some(limit) => Failure::LimitExceeded { limit, lost: lost.clone() },
+            None => Failure::WorkerLost(lost.clone()),
+        };
+        let is_full = matches!(limit, Some(ResourceLimit::Memory { .. }));
+        let reading = this.in_flight.front().map(|call| call.ticket);
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
         let pid = lost.pid;
@@ -645,9 +740,13 @@ impl Driver {
                         Some(Doom::Overrun(victim, limit)) if victim == ticket => {
                             Failure::TimedOut { limit, pid: Some(pid) }
                         }
-                        _ => Failure::WorkerLost(lost.clone()),
+                        _ => ended_by(),
                     };
                     failed.push((parcel, failure));
+                }
+                // There was no memory even for the arguments of its next call, and there will be none elsewhere.
+                Claim::Offered if is_full && this.doom.is_none() && reading == Some(ticket) => {
+                    failed.push((parcel, ended_by()));
                 }
                 // A cancelled one is refused by `recall`.
                 Claim::Offered | Claim::Revoked => unbegun.push(parcel),
@@ -681,7 +780,7 @@ impl Driver {
         let (claims, memory) = Claims::create()?;
         let chosen = &self.shared.chosen;
         let name = os::worker_name(&chosen.name_prefix, worker);
-        let started = os::start_worker(&name, chosen.inner_threads, chosen.output.is_attributed())?;
+        let started = os::start_worker(&name, chosen.inner_threads, chosen.output.is_attributed(), &chosen.env)?;
         self.next_worker += 1;
         let mut hello = Vec::new();
         Hello::of_this_process().put(&mut hello);

@@ -12,15 +12,20 @@ use executor_core::{
 };
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
+    ffi::OsString,
     fmt, io, mem,
     num::{NonZeroU64, NonZeroUsize},
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use crate::{
     claims::{Claim, Claims},
+    limits::Limits,
     os::InnerThreads,
     output::Output,
     records,
@@ -36,13 +41,19 @@ pub(crate) struct Shared {
 
 /// What was chosen as the pool was built.
 pub(crate) struct Choices {
-    pub(crate) max_workers: NonZeroUsize,
+    /// At least one. May be changed at any time.
+    pub(crate) max_workers: AtomicUsize,
     pub(crate) name_prefix: String,
     pub(crate) drop_policy: DropPolicy,
     /// What each worker is to do first, and last; encoded once.
     pub(crate) initializer: Option<Parcel>,
     pub(crate) finalizer: Option<Parcel>,
     pub(crate) recycling: Recycling,
+    pub(crate) limits: Limits,
+    /// Between the signal that a worker may handle and the one that it cannot.
+    pub(crate) kill_grace: Duration,
+    /// Set for every worker before it starts.
+    pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) inner_threads: InnerThreads,
     pub(crate) output: Output,
     /// Where workers' log records go.
@@ -51,13 +62,22 @@ pub(crate) struct Choices {
     pub(crate) admission: Arc<Admission>,
 }
 
+impl Choices {
+    pub(crate) fn max_workers(&self) -> NonZeroUsize {
+        // ORDERING: Relaxed; who has changed it then sends the driver an order.
+        NonZeroUsize::new(self.max_workers.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
 /// When a worker is replaced by a fresh one, or is needed no more.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recycling {
     /// After so many calls.
     pub(crate) max_tasks: Option<NonZeroU64>,
     /// When it keeps so much more memory than at first.
     pub(crate) memory_growth_bytes: Option<u64>,
+    /// When it has served for so long.
+    pub(crate) max_age: Option<Duration>,
     /// When it has had nothing to do for so long.
     pub(crate) idle_timeout: Option<Duration>,
 }
@@ -203,6 +223,14 @@ impl Shared {
         if let Some((parcel, refusal)) = refused {
             drop(parcel.fail(refusal));
         }
+    }
+
+    /// So many calls may run from now on.
+    pub(crate) fn resize(&self, max_workers: NonZeroUsize) {
+        // ORDERING: Relaxed; the order that follows shows it to the driver.
+        self.chosen.max_workers.store(max_workers.get(), Ordering::Relaxed);
+        self.chosen.admission.resize(max_workers);
+        self.order(|_| ());
     }
 
     /// Nothing more is accepted, and nobody waits for room any more.

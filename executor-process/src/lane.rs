@@ -27,6 +27,7 @@ use crate::{
     claims::{Claims, SLOTS},
     echo::Echo,
     inbox::{Shared, WorkerChannel},
+    limits::{self, Limits},
     os,
     output::{OutputStream, Speech},
     supervisor::State,
@@ -79,8 +80,18 @@ pub(crate) struct Lane {
     pub(crate) given: u64,
     /// How many calls it is to make at most.
     pub(crate) max_tasks: u64,
-    /// It keeps too much memory.
-    pub(crate) is_bloated: bool,
+    /// It keeps too much memory, or has served for long enough: it is to be replaced.
+    pub(crate) is_due: bool,
+    /// When it has served for long enough.
+    pub(crate) due_at: Option<Instant>,
+    /// Another one is ready to serve in its place.
+    pub(crate) is_relieved: bool,
+    /// The pool was made smaller.
+    pub(crate) is_surplus: bool,
+    /// It may not have as much memory as it likes.
+    is_limited: bool,
+    /// It said that it was refused memory.
+    pub(crate) says_out_of_memory: bool,
     /// Its input ends when all that is for it is sent.
     pub(crate) ends_input: bool,
     /// When it leaves, if no call comes before.
@@ -136,7 +147,12 @@ impl Lane {
             doom: None,
             given: 0,
             max_tasks: shared.chosen.recycling.max_tasks.map_or(u64::MAX, NonZeroU64::get),
-            is_bloated: false,
+            is_due: false,
+            due_at: None,
+            is_relieved: false,
+            is_surplus: false,
+            is_limited: shared.chosen.limits.memory_bytes.is_some(),
+            says_out_of_memory: false,
             ends_input: false,
             leaves_at: None,
             memory: None,
@@ -164,7 +180,18 @@ impl Lane {
 
     /// Whether it is given no more calls, and leaves when it has answered those that it has.
     pub(crate) fn is_retired(&self) -> bool {
-        self.is_bloated || self.given >= self.max_tasks
+        self.is_relieved || self.is_surplus || self.given >= self.max_tasks
+    }
+
+    /// Whether another worker is to stand ready for when this one leaves, or is ended.
+    pub(crate) fn needs_successor(&self) -> bool {
+        let ends = self.is_due || self.is_relieved || self.given >= self.max_tasks;
+        self.counts() && !self.is_surplus && (ends || matches!(self.doom, Some(Doom::Kill(_) | Doom::Overrun(..))))
+    }
+
+    /// Whether it is one of those that stay.
+    pub(crate) fn stays(&self) -> bool {
+        self.counts() && !self.is_surplus && !self.needs_successor()
     }
 
     /// The call that it makes now, or will make next: the last of those that could not be taken back.
@@ -241,7 +268,7 @@ impl Lane {
     /// When something is to be done about this worker, if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let limits = self.in_flight.iter().filter_map(|call| call.look_at);
-        limits.chain(self.deadline).chain(self.leaves_at).min()
+        limits.chain(self.deadline).chain(self.leaves_at).chain(self.due_at).min()
     }
 
     pub(crate) fn forget_contexts(&mut self) {
@@ -313,6 +340,10 @@ impl Lane {
 
     fn keep(&mut self, bytes: &[u8]) {
         self.tail.extend(bytes);
+        if self.is_limited && !self.says_out_of_memory {
+            // Here, since what follows it, such as a backtrace, may be longer than what is kept.
+            self.says_out_of_memory = limits::tells_of_no_memory(self.tail.make_contiguous());
+        }
         let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
         self.tail.drain(..surplus);
     }
@@ -388,6 +419,13 @@ impl Outbox {
         for descriptor in attachments {
             let message = self.descriptors.message();
             self.segments.push_back(Segment::Descriptor(message, Arc::clone(descriptor)));
+        }
+    }
+
+    /// What the worker may use, if that is limited.
+    pub(crate) fn put_limits(&mut self, limits: &Limits) {
+        if !limits.are_none() {
+            put_frame(Kind::Limits, 0, &limits.body(), self.frames());
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `wire` | what goes through a worker's channel |
 //! | `attached` | descriptors beside it |
 //! | `shared`, `segment` | slices that calls share: what users see of it, and the memory behind it |
+//! | `limits` | what a worker may use, and whether it used more |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
 //! | `os` | starting, ending and naming processes |
@@ -30,6 +31,7 @@ mod driver;
 mod echo;
 mod inbox;
 mod lane;
+mod limits;
 mod os;
 mod output;
 mod pool;

@@ -8,7 +8,9 @@ use rustix::{
     },
 };
 use std::{
-    env, fs, io,
+    env,
+    ffi::OsString,
+    fs, io,
     num::NonZeroUsize,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -73,7 +75,12 @@ pub(crate) fn worker_name(prefix: &str, worker: u64) -> String {
 /// `/proc/self/exe` is the running program also when its file was replaced or deleted. Everything that this process
 /// has open is closed in the worker, but for standard output and error: the standard library opens all else
 /// close-on-exec, and so do we.
-pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads, hears_stdout: bool) -> io::Result<Started> {
+pub(crate) fn start_worker(
+    name: &str,
+    inner_threads: InnerThreads,
+    hears_stdout: bool,
+    variables: &[(OsString, OsString)],
+) -> io::Result<Started> {
     let (channel, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -93,6 +100,7 @@ pub(crate) fn start_worker(name: &str, inner_threads: InnerThreads, hears_stdout
     };
     let told = THREAD_VARIABLES.into_iter().filter(|variable| holds || env::var_os(variable).is_none());
     command.envs(told.map(|variable| (variable, threads.to_string())));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().expect("it was asked for");
     let stdout = child.stdout.take();

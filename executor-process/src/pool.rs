@@ -20,11 +20,12 @@ use std::{
 };
 
 use crate::{
-    builder::ProcessPoolExecutorBuilder,
+    builder::{self, ProcessPoolExecutorBuilder},
     driver,
     inbox::{Choices, Shared, Stop},
     os::InnerThreads,
     records,
+    supervisor::KILL_GRACE,
 };
 
 /// Runs calls in worker processes of this program. Python's `ProcessPoolExecutor`.
@@ -73,6 +74,29 @@ impl ProcessPoolExecutor {
         ProcessPoolExecutorBuilder::default()
     }
 
+    /// Lets so many calls run at the same time from now on. Returns at once.
+    ///
+    /// More workers start as they are needed. When there are too many, idle ones leave, and others as soon as they have made the
+    /// call that they make; what waits in their channels is given to those that stay. A queue capacity counts from the new
+    /// number. What libraries in the workers were told of threads stays.
+    ///
+    /// # Errors
+    /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large: then nothing is changed.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// pool.resize(2)?;
+    /// assert_eq!(pool.max_workers().get(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resize(&self, max_workers: usize) -> Result<(), BuildError> {
+        self.shared.resize(builder::number_of_workers(max_workers)?);
+        Ok(())
+    }
+
     pub(crate) fn start(
         max_workers: NonZeroUsize,
         inner_threads: InnerThreads,
@@ -85,12 +109,15 @@ impl ProcessPoolExecutor {
         });
         let (capacity, when_full) = chosen.queue_capacity.unzip();
         let shared = Arc::new(Shared::new(Choices {
-            max_workers,
+            max_workers: AtomicUsize::new(max_workers.get()),
             name_prefix,
             drop_policy: chosen.drop_policy,
-            initializer: chosen.initializer.map(packed).transpose()?,
-            finalizer: chosen.finalizer.map(packed).transpose()?,
+            initializer: chosen.initializer.as_ref().map(packed).transpose()?,
+            finalizer: chosen.finalizer.as_ref().map(packed).transpose()?,
             recycling: chosen.recycling,
+            limits: chosen.limits,
+            kill_grace: chosen.kill_grace.unwrap_or(KILL_GRACE),
+            env: chosen.env,
             inner_threads,
             output: chosen.output,
             records: records::Here::find(),
@@ -211,7 +238,7 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn max_workers(&self) -> NonZeroUsize {
-        self.shared.chosen.max_workers
+        self.shared.chosen.max_workers()
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {
@@ -231,7 +258,7 @@ impl Drop for ProcessPoolExecutor {
 }
 
 /// A call that every worker makes, in the form in which it travels.
-fn packed(call: WorkerCall) -> io::Result<Parcel> {
+pub(crate) fn packed(call: &WorkerCall) -> io::Result<Parcel> {
     let (task, future) = call.task();
     task.pack().map_err(|_| match future.exception() {
         Some(error) => io::Error::other(error.clone()),
@@ -247,7 +274,7 @@ impl fmt::Debug for ProcessPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inbox = self.shared.inbox();
         f.debug_struct("ProcessPoolExecutor")
-            .field("max_workers", &self.shared.chosen.max_workers)
+            .field("max_workers", &self.shared.chosen.max_workers())
             .field("workers", &inbox.pids)
             .field("unfinished", &self.shared.unfinished())
             .finish_non_exhaustive()

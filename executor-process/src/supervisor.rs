@@ -22,6 +22,9 @@
 
 use std::time::Duration;
 
+/// Between the signal that a worker may handle and the one that it cannot, unless another time is chosen.
+pub(crate) const KILL_GRACE: Duration = Duration::from_millis(100);
+
 /// Where a worker process stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
@@ -92,7 +95,7 @@ impl State {
         match self {
             State::Starting => Some(Duration::from_secs(60)),
             State::Closing => Some(Duration::from_secs(5)),
-            State::Terminating => Some(Duration::from_millis(100)),
+            State::Terminating => Some(KILL_GRACE),
             State::Idle | State::Busy | State::Killing | State::Dead => None,
         }
     }

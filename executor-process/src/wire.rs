@@ -12,6 +12,7 @@
 //!  AtExit   as `Call`: to be made before it leaves
 //!  Flush    standard output is to be flushed after each call
 //!  Forward  up to which levels log records are wanted
+//!  Limits   what it may use, as `limits` wrote it; before any call
 //!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
 //!  Descriptor  ticket: its number (+ the descriptor), from either side; see `attached`
@@ -36,7 +37,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use crate::attached::Arrivals;
+use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME};
 
 /// Of the frames below. To be raised with any change to them.
 pub(crate) const VERSION: u64 = 3;
@@ -66,10 +67,11 @@ pub(crate) enum Kind {
     Forward = 11,
     Panicked = 12,
     Record = 13,
+    Limits = 14,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Hello,
         Kind::Unfit,
         Kind::Context,
@@ -83,6 +85,7 @@ impl Kind {
         Kind::Forward,
         Kind::Panicked,
         Kind::Record,
+        Kind::Limits,
     ];
 }
 
@@ -110,13 +113,15 @@ pub(crate) enum WireError {
     Length(u64),
     Body(Kind, usize),
     Attachments(Kind),
+    Limits(usize),
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WireError::Kind(number) => write!(f, "a frame of unknown kind {number}"),
-            WireError::Length(length) => write!(f, "a frame of {length} bytes, for which there is no memory"),
+            WireError::Length(length) => write!(f, "a frame of {length} bytes, {NO_MEMORY_FOR_FRAME}"),
+            WireError::Limits(length) => write!(f, "limits of {length} bytes, which are none"),
             WireError::Body(kind, length) => write!(f, "a frame {kind:?} of {length} bytes, which is no such frame"),
             WireError::Attachments(kind) => write!(f, "a frame {kind:?} without the descriptors that belong to it"),
         }

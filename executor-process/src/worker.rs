@@ -40,13 +40,14 @@ use std::{
 use crate::{
     attached::Departures,
     claims::Claims,
+    limits::Limits,
     os::MARKER,
     records, uplink,
     wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
 };
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
-const UNFIT: i32 = 70;
+pub(crate) const UNFIT: i32 = 70;
 
 /// Replies larger than this do not keep their buffer.
 const KEPT_BYTES: usize = 1 << 20;
@@ -89,6 +90,8 @@ pub fn run_if_worker() {
         // SAFETY: sets a disposition of the system's; no handler of ours is involved.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    // SAFETY: as above. Who starts this program may ignore the signal, and would so take a limit away.
+    unsafe { libc::signal(libc::SIGXCPU, libc::SIG_DFL) };
     match serve(&name.to_string_lossy()) {
         Ok(()) => process::exit(0),
         Err(error) => {
@@ -185,6 +188,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
     let mut descriptors = Departures::default();
     let mut at_exit = None;
     let mut flushes = false;
+    let mut limits = Limits::default();
     loop {
         let Some(frame) = reader.next()? else {
             if reader.fill(channel)? == 0 {
@@ -195,6 +199,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
                 let call = incoming(&frame.body, frame.attachments)?;
+                limits.begin_call();
                 let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
                 let _told = uplink::enter(frame.ticket);
                 let attachments =
@@ -207,6 +212,10 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
             Kind::AtExit => at_exit = Some(frame),
             Kind::Flush => flushes = true,
             Kind::Forward => records::install(&frame.body),
+            Kind::Limits => {
+                limits = Limits::of_body(&frame.body)?;
+                limits.set()?;
+            }
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
             Kind::Context => {
                 let value = Encoded { bytes: frame.body, attachments: frame.attachments };
@@ -228,6 +237,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
+    limits.end_calls();
     if let Some(frame) = at_exit {
         // Its panic is printed by the hook; nothing is left that it could break.
         make(incoming(&frame.body, frame.attachments)?, &mut contexts, &mut out);

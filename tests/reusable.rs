@@ -1,0 +1,165 @@
+//! Pools of processes that change their size, and what their workers find around them.
+
+use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs};
+use concurrent_futures::{BuildError, Executor, Future, ProcessPoolExecutor, Shutdown, cpu_count};
+use std::{
+    collections::HashSet,
+    env, fs, io,
+    process::{self, Command},
+};
+
+fn pid((): ()) -> u32 {
+    process::id()
+}
+
+fn stay(key: Key) -> u32 {
+    pass(key);
+    process::id()
+}
+
+fn all<R: concurrent_futures::Value>(futures: Vec<Future<R>>) -> Vec<R> {
+    futures.into_iter().map(|future| future.result().unwrap()).collect()
+}
+
+/// LOK-02, LOK-03: a pool that grows does so at once, and keeps its workers.
+#[test]
+fn a_pool_grows_at_once() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let gate = Gate::new();
+    let calls: Vec<_> = (0..3).map(|_| pool.submit(stay, gate.key())).collect();
+    gate.await_arrivals(1);
+    let first = pool.worker_pids()[0];
+    assert!(calls.iter().filter(|call| call.running()).count() == 1 && pool.worker_pids().len() == 1);
+    pool.resize(3).unwrap();
+    assert_eq!(pool.max_workers().get(), 3);
+    gate.await_arrivals(3);
+    gate.open();
+    let pids: HashSet<_> = all(calls).into_iter().collect();
+    assert!(pids.len() == 3 && pids.contains(&first));
+    for asked in [0, 1 << 20] {
+        assert_eq!(pool.resize(asked).unwrap_err(), BuildError::Workers { asked, limit: 4096 });
+    }
+    assert_eq!(pool.max_workers().get(), 3);
+}
+
+/// LOK-03: it becomes smaller as its workers become idle, waits for none, stops none and loses no call.
+#[test]
+fn a_pool_shrinks_as_workers_become_idle() {
+    let pool = ProcessPoolExecutor::new(4).unwrap();
+    let (gate, log) = (Gate::new(), Log::new());
+    let running: Vec<_> = (0..4).map(|_| pool.submit(stay, gate.key())).collect();
+    gate.await_arrivals(4);
+    let before: HashSet<_> = pool.worker_pids().into_iter().collect();
+    let note = |(log, x): (String, u32)| {
+        append(&log, &x.to_string());
+        process::id()
+    };
+    let waiting: Vec<_> = (0..40).map(|x| pool.submit(note, (log.path(), x))).collect();
+    pool.resize(1).unwrap();
+    assert!(running.iter().all(|call| call.running()), "nobody was waited for, and nobody stopped");
+    gate.open();
+    assert_eq!(all(running).into_iter().collect::<HashSet<_>>(), before);
+    let pids: HashSet<_> = all(waiting).into_iter().collect();
+    assert!(pids.is_subset(&before), "no worker was started for them");
+    eventually("one is left", || pool.worker_pids().len() == 1);
+    let left = pool.worker_pids()[0];
+    assert!(before.contains(&left));
+    assert_eq!(pool.submit(pid, ()).result().unwrap(), left);
+    eventually("the others have ended", || before.iter().filter(|pid| runs(**pid)).count() == 1);
+    let one = Gate::new();
+    let calls: Vec<_> = (0..2).map(|_| pool.submit(stay, one.key())).collect();
+    one.await_arrivals(1);
+    assert!(!calls[1].running() && pool.worker_pids() == [left]);
+    one.open();
+    assert_eq!(all(calls), [left, left]);
+}
+
+/// LOK-03: idle workers leave at once; and those that were to leave stay if they are needed after all.
+#[test]
+fn a_pool_may_change_its_mind() {
+    let pool = ProcessPoolExecutor::new(3).unwrap();
+    let use_all = || {
+        let gate = Gate::new();
+        let calls: Vec<_> = (0..3).map(|_| pool.submit(stay, gate.key())).collect();
+        gate.await_arrivals(3);
+        pool.resize(1).unwrap();
+        // Seen by the driver, since that answers an order of a later one.
+        let last = pool.submit(pid, ());
+        assert!(last.cancel());
+        pool.resize(3).unwrap();
+        gate.open();
+        all(calls).into_iter().collect::<HashSet<_>>()
+    };
+    let first = use_all();
+    assert_eq!(use_all(), first);
+    pool.resize(2).unwrap();
+    eventually("one has left", || pool.worker_pids().len() == 2);
+    assert!(pool.worker_pids().iter().all(|pid| first.contains(pid)));
+}
+
+/// A smaller pool, whose calls are many and short, with workers that are replaced: nothing is lost, whatever comes together.
+#[test]
+fn sizes_may_vary_all_the_time() {
+    let pool = ProcessPoolExecutor::builder().max_workers(2).max_tasks_per_child(5).build().unwrap();
+    let futures: Vec<_> = (0..60_u64)
+        .map(|x| {
+            pool.resize([1, 3, 2, 4][x as usize % 4]).unwrap();
+            pool.submit(|x: u64| x * x, x)
+        })
+        .collect();
+    assert!(all(futures).into_iter().eq((0..60).map(|x| x * x)));
+    assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete());
+}
+
+/// LOK-07: in the environment with which the process was started, before any code of it ran.
+#[test]
+fn variables_are_there_from_the_start() {
+    let builder = || ProcessPoolExecutor::builder().max_workers(1);
+    let pool = builder()
+        .env("LOK_07", "first")
+        .env("LOK_07", "second")
+        .env("RAYON_NUM_THREADS", "5")
+        .inner_max_num_threads(3)
+        .build()
+        .unwrap();
+    let look = |name: String| {
+        let start = fs::read("/proc/self/environ").unwrap();
+        let entry = format!("{name}=");
+        let found = start.split(|byte| *byte == 0).filter_map(|line| line.strip_prefix(entry.as_bytes()));
+        (found.map(|value| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>(), env::var(name).ok())
+    };
+    for (name, value) in [("LOK_07", "second"), ("RAYON_NUM_THREADS", "5"), ("OMP_NUM_THREADS", "3")] {
+        let seen = pool.submit(look, name.to_owned()).result().unwrap();
+        assert_eq!(seen, (vec![value.to_owned()], Some(value.to_owned())));
+    }
+    assert!(env::var_os("LOK_07").is_none(), "not in this process");
+    for (name, value) in [("", "x"), ("a=b", "x"), ("a\0b", "x"), ("a", "x\0y"), ("CONCURRENT_FUTURES_WORKER", "x")] {
+        let error = builder().env(name, value).build().unwrap_err();
+        assert_eq!(error, BuildError::Variable { name: name.to_owned() });
+        assert!(error.to_string().contains(&format!("{name:?} cannot be set")), "{error}");
+    }
+}
+
+/// LOK-10: more than there are processors, all at the same time.
+#[test]
+fn more_workers_than_processors_are_honoured() {
+    let workers = 2 * cpu_count().get() + 2;
+    let pool = ProcessPoolExecutor::new(workers).unwrap();
+    let gate = Gate::new();
+    let calls: Vec<_> = (0..workers).map(|_| pool.submit(stay, gate.key())).collect();
+    gate.await_arrivals(workers);
+    gate.open();
+    assert_eq!(all(calls).into_iter().collect::<HashSet<_>>().len(), workers);
+}
+
+/// LOK-11: empty for the call and for what it starts, which is nobody's channel.
+#[test]
+fn standard_input_is_empty() {
+    let reads = |()| {
+        let started = Command::new("cat").output().unwrap();
+        (io::read_to_string(io::stdin()).unwrap(), started.status.success(), started.stdout)
+    };
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    assert_eq!(pool.submit(reads, ()).result().unwrap(), (String::new(), true, Vec::new()));
+    assert_eq!(pool.submit(|x: u32| x, 1).result().unwrap(), 1);
+}
