@@ -1,11 +1,16 @@
-//! Pools of processes that change their size, and what their workers find around them.
+//! Pools of processes that change their size, that are shared, and what their workers find around them.
 
 use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs};
-use concurrent_futures::{BuildError, Executor, Future, ProcessPoolExecutor, Shutdown, cpu_count};
+use concurrent_futures::{
+    BuildError, Executor, Future, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shutdown, WhenFull, cpu_count,
+};
 use std::{
     collections::HashSet,
     env, fs, io,
     process::{self, Command},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 fn pid((): ()) -> u32 {
@@ -162,4 +167,123 @@ fn standard_input_is_empty() {
     let pool = ProcessPoolExecutor::new(1).unwrap();
     assert_eq!(pool.submit(reads, ()).result().unwrap(), (String::new(), true, Vec::new()));
     assert_eq!(pool.submit(|x: u32| x, 1).result().unwrap(), 1);
+}
+
+/// In a process of its own: a program has one shared pool.
+fn alone(program: fn(())) {
+    ProcessPoolExecutor::new(1).unwrap().submit(program, ()).result().unwrap();
+}
+
+fn shared(workers: usize) -> ProcessPoolExecutorBuilder {
+    ProcessPoolExecutor::builder().max_workers(workers)
+}
+
+/// LOK-01, LOK-02: the same for equal choices, whatever its size; another one for others, and in place of one that is over.
+#[test]
+fn a_pool_is_shared_while_choices_are_equal() {
+    alone(|()| {
+        let first = ProcessPoolExecutor::shared().unwrap();
+        assert_eq!(first.max_workers(), cpu_count());
+        let worker = first.submit(pid, ()).result().unwrap();
+        let same = shared(1).build_shared().unwrap();
+        assert!(Arc::ptr_eq(&first, &same) && first.max_workers().get() == 1, "it was resized");
+        assert!(Arc::ptr_eq(&first, &ProcessPoolExecutor::builder().build_shared().unwrap()));
+        assert_eq!(first.max_workers().get(), 1, "no size was asked for");
+        assert_eq!(same.submit(pid, ()).result().unwrap(), worker);
+        assert!(shared(0).build_shared().is_err() && Arc::ptr_eq(&first, &ProcessPoolExecutor::shared().unwrap()));
+
+        // Each choice makes another pool of it; the one before goes on for whoever has it.
+        type Choose = fn(ProcessPoolExecutorBuilder) -> ProcessPoolExecutorBuilder;
+        let choices: [Choose; 9] = [
+            |builder| builder.env("A", "1"),
+            |builder| builder.env("A", "2"),
+            |builder| builder.initializer(|_: u32| (), 1),
+            |builder| builder.initializer(|_: u32| (), 2),
+            |builder| builder.finalizer(|_: u32| (), 2),
+            |builder| builder.max_open_files(64),
+            |builder| builder.max_tasks_per_child(9),
+            |builder| builder.queue_capacity(9, WhenFull::Reject),
+            |builder| builder.kill_grace(Duration::from_secs(1)),
+        ];
+        let mut before = Arc::clone(&first);
+        for choose in choices {
+            let pool = choose(shared(1)).build_shared().unwrap();
+            assert!(!Arc::ptr_eq(&pool, &before));
+            assert!(Arc::ptr_eq(&pool, &choose(shared(1)).build_shared().unwrap()));
+            assert!(Arc::ptr_eq(&pool, &ProcessPoolExecutor::shared().unwrap()), "whatever was chosen");
+            before = pool;
+        }
+        assert_eq!(before.submit(pid, ()).result().is_ok(), first.submit(pid, ()).result().is_ok());
+
+        let shut_down = shared(1).build_shared().unwrap();
+        shut_down.kill_workers();
+        let broken = shared(1).build_shared().unwrap();
+        assert!(!Arc::ptr_eq(&shut_down, &broken));
+        let broken = broken.max_workers();
+        let fails = || shared(broken.get()).initializer(|()| panic!("no"), ());
+        let pool = fails().build_shared().unwrap();
+        assert!(pool.submit(pid, ()).result().unwrap_err().is_broken());
+        let next = fails().build_shared().unwrap();
+        assert!(!Arc::ptr_eq(&pool, &next));
+    });
+}
+
+/// LOK-01: what was submitted to a pool that another one replaces is still done.
+#[test]
+fn a_shared_pool_that_is_replaced_finishes() {
+    alone(|()| {
+        let gate = Gate::new();
+        let call = shared(1).build_shared().unwrap().submit(stay, gate.key());
+        gate.await_arrivals(1);
+        let other = shared(1).env("A", "1").build_shared().unwrap();
+        other.submit(pid, ()).result().unwrap();
+        assert!(!call.done());
+        gate.open();
+        call.result().unwrap();
+    });
+}
+
+/// LOK-04: a crash costs a call, and neither the pool nor the next one.
+#[test]
+fn a_shared_pool_survives_crashes() {
+    alone(|()| {
+        let pool = || shared(2).build_shared().unwrap();
+        let first = pool();
+        for code in 0..3 {
+            assert!(pool().submit(|code| -> () { process::exit(code) }, code).result().unwrap_err().is_worker_lost());
+            assert_eq!(pool().submit(|x: u32| x, 5).result().unwrap(), 5);
+        }
+        assert!(Arc::ptr_eq(&first, &pool()));
+    });
+}
+
+/// LOK-05, LOK-12: any number of threads may ask for it, with sizes that vary, from a clean start and from a broken one;
+/// none of them is in the way of the processes that start meanwhile, and nobody warns of anything.
+#[test]
+fn a_shared_pool_is_for_all_threads() {
+    alone(|()| {
+        for start in ["clean", "shut down", "broken"] {
+            match start {
+                "shut down" => drop(ProcessPoolExecutor::shared().unwrap().shutdown(Shutdown::now())),
+                "broken" => {
+                    let pool = shared(1).initializer(|()| panic!("on purpose"), ()).build_shared().unwrap();
+                    assert!(pool.submit(pid, ()).result().unwrap_err().is_broken());
+                }
+                _ => {}
+            }
+            thread::scope(|scope| {
+                for thread in 0..6_usize {
+                    scope.spawn(move || {
+                        for round in 0..4 {
+                            let workers = if thread % 2 == 0 { 2 } else { 1 + (thread + round) % 3 };
+                            let pool = shared(workers).build_shared().unwrap();
+                            assert_eq!(pool.submit(|x: usize| x * x, round).result().unwrap(), round * round);
+                        }
+                    });
+                }
+            });
+        }
+        let pools: HashSet<_> = (0..3).map(|_| Arc::as_ptr(&ProcessPoolExecutor::shared().unwrap())).collect();
+        assert_eq!(pools.len(), 1);
+    });
 }

@@ -5,6 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     num::{NonZeroU64, NonZeroUsize},
     os::unix::ffi::OsStrExt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use crate::{
     os::{self, InnerThreads},
     output::Output,
     pool::ProcessPoolExecutor,
-    worker,
+    reuse, worker,
 };
 
 /// Processes that a pool may have; far more than any machine runs well.
@@ -260,6 +261,32 @@ impl ProcessPoolExecutorBuilder {
         let inner = self.inner_threads.map_or(InnerThreads::Share(share), InnerThreads::Chosen);
         ProcessPoolExecutor::start(max_workers, inner, self)
             .map_err(|error| BuildError::Unsupported(format!("a process pool cannot be set up here: {error}")))
+    }
+
+    /// The pool of these choices that the whole program shares: loky's reusable executor.
+    ///
+    /// As long as it is asked for with equal choices, it is the same pool with the same workers; another `max_workers`
+    /// [resizes](ProcessPoolExecutor::resize) it, and none leaves it as large as it is. With other choices, or when it is
+    /// broken or was shut down, a new pool takes its place; the old one serves whoever still has it, and finishes what was
+    /// submitted. The shared pool is never dropped: with an [`idle_timeout`](Self::idle_timeout) its processes leave when nobody
+    /// needs them, and all end with the program.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// let pid = || {
+    ///     let pool = ProcessPoolExecutor::builder().max_workers(1).process_name_prefix("shared").build_shared().unwrap();
+    ///     pool.submit(|()| std::process::id(), ()).result()
+    /// };
+    /// assert_eq!(pid()?, pid()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn build_shared(self) -> Result<Arc<ProcessPoolExecutor>, BuildError> {
+        reuse::with(self)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `attached` | descriptors beside it |
 //! | `shared`, `segment` | slices that calls share: what users see of it, and the memory behind it |
 //! | `limits` | what a worker may use, and whether it used more |
+//! | `reuse` | the pool that a whole program shares |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
 //! | `os` | starting, ending and naming processes |
@@ -36,6 +37,7 @@ mod os;
 mod output;
 mod pool;
 mod records;
+mod reuse;
 mod segment;
 mod shared;
 mod supervisor;

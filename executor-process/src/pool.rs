@@ -24,7 +24,7 @@ use crate::{
     driver,
     inbox::{Choices, Shared, Stop},
     os::InnerThreads,
-    records,
+    records, reuse,
     supervisor::KILL_GRACE,
 };
 
@@ -72,6 +72,30 @@ impl ProcessPoolExecutor {
     /// For choosing more than the number of workers.
     pub fn builder() -> ProcessPoolExecutorBuilder {
         ProcessPoolExecutorBuilder::default()
+    }
+
+    /// The pool that the whole program shares, whatever was chosen for it: made now, with nothing chosen, if there is none that
+    /// takes calls. With choices: [`build_shared`](ProcessPoolExecutorBuilder::build_shared).
+    ///
+    /// # Errors
+    /// As [`build`](ProcessPoolExecutorBuilder::build).
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    ///
+    /// fn cube(x: u64) -> Result<u64, Box<dyn std::error::Error>> {
+    ///     Ok(ProcessPoolExecutor::shared()?.submit(|x: u64| x.pow(3), x).result()?)
+    /// }
+    /// assert_eq!((cube(2)?, cube(3)?), (8, 27)); // of the same workers
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shared() -> Result<Arc<Self>, BuildError> {
+        reuse::present().map_or_else(|| reuse::with(Self::builder()), Ok)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.is_closed()
     }
 
     /// Lets so many calls run at the same time from now on. Returns at once.
