@@ -79,6 +79,17 @@ impl Output {
     }
 }
 
+/// Two functions are equal if they are the same.
+impl PartialEq for Output {
+    fn eq(&self, other: &Output) -> bool {
+        match (self, other) {
+            (Output::Inherit, Output::Inherit) | (Output::Prefixed, Output::Prefixed) => true,
+            (Output::Capture(one), Output::Capture(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -7,6 +7,7 @@ use crate::{
     builder::ProcessPoolExecutorBuilder,
     inbox::Recycling,
     limits::Limits,
+    output::Output,
     pool::{ProcessPoolExecutor, packed},
 };
 
@@ -30,6 +31,7 @@ struct Choices {
     queue_capacity: Option<(usize, WhenFull)>,
     drop_policy: DropPolicy,
     inner_threads: Option<NonZeroUsize>,
+    output: Output,
 }
 
 impl Choices {
@@ -48,6 +50,7 @@ impl Choices {
             queue_capacity,
             drop_policy,
             inner_threads,
+            output,
         } = builder;
         let call = |call: &Option<_>| {
             let parcel = call.as_ref().map(packed).transpose()?;
@@ -64,6 +67,7 @@ impl Choices {
             queue_capacity: *queue_capacity,
             drop_policy: *drop_policy,
             inner_threads: *inner_threads,
+            output: output.clone(),
         })
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn it_runs_once_in_each_worker<B: Backend>() {
     assert_eq!(log.lines().len(), 2, "never more than there may be workers");
 }
 
-/// INI-02, INI-03, INI-06, RES-12, SUB-07: it is not tried for ever.
+/// INI-02, INI-03, INI-06, RES-12, SUB-07, LOK-09: it is not tried for ever.
 pub(crate) fn a_failing_one_breaks_the_pool_with_its_cause<B: Backend>() {
     let log = Log::new();
     let fail = |log: String| {
