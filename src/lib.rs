@@ -29,6 +29,8 @@
 //! - Many of them: [`Executor::map`], [`wait()`], [`as_completed`].
 //! - Whatever goes wrong is a [`TaskError`] of that one call.
 //! - Time limits, retries and priorities: [`Executor::with`]. A running call that can stop half-way: [`current_task`].
+//! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
+//!   with the feature `log`, its subscriber with `tracing`.
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 

@@ -11,6 +11,8 @@ use std::{
     panic::Location,
     process::{self, Command},
     sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 fn pool(workers: usize) -> ProcessPoolExecutor {
@@ -184,8 +186,14 @@ fn endless_lines_do_not_pile_up() {
     let (sender, received) = mpsc::channel();
     let (progress, mut told) = (log.path(), 0);
     let told = Mutex::new(move |length: usize| {
+        let written = || std::fs::read_to_string(&progress).unwrap().lines().count();
+        // The function is slow at first: time for a worker that does not wait to get ahead. One that does gets nowhere.
+        let began = Instant::now();
+        while told == 0 && written() < MEGABYTES && began.elapsed() < Duration::from_millis(200) {
+            thread::sleep(Duration::from_millis(1));
+        }
         told += length;
-        let written = std::fs::read_to_string(&progress).unwrap().lines().count();
+        let written = written();
         // What lies in pipes and in the pool is less than four.
         sender.send((length, (told >> 20) + 4 >= written)).unwrap();
     });

@@ -181,7 +181,8 @@ impl TaskError {
         self.panic().and_then(|panic| panic.location.as_deref())
     }
 
-    /// The panic's backtrace, when the environment asks for backtraces (`RUST_BACKTRACE=1`).
+    /// The panic's backtrace, when the environment asks for backtraces: with `RUST_BACKTRACE=1` the call's own frames, with
+    /// `full` all.
     #[must_use]
     pub fn panic_backtrace(&self) -> Option<&str> {
         self.panic().and_then(|panic| panic.backtrace.as_deref())
@@ -424,7 +425,8 @@ pub struct WorkerLost {
     /// The last lines that it wrote to its standard error; empty when it wrote none.
     pub stderr: String,
     /// The last panic in that process since it answered a call: with `panic = "abort"`, or where a panic cannot be
-    /// contained, why it ended. Told even where a backtrace has driven the message out of [`stderr`](Self::stderr).
+    /// contained, why it ended. Told even where a backtrace has driven the message out of [`stderr`](Self::stderr). `None`
+    /// also where the worker's code has put a panic hook of its own in the place of all others.
     pub panic: Option<Box<Panic>>,
 }
 

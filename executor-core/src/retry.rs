@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn lost() -> TaskError {
-        error(Failure::WorkerLost(WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new() }))
+        error(Failure::WorkerLost(WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new(), panic: None }))
     }
 
     fn exceeded() -> TaskError {

@@ -40,6 +40,13 @@ use crate::{
 /// output and error are this process's (the last of the error output is also kept for a lost worker's error); standard
 /// input is empty. It dies with this process, whatever ends that. Ctrl-C and Ctrl-Z go to this process only.
 /// (Its standard error is a pipe to this process, so it is no terminal there.)
+/// [`output`](crate::ProcessPoolExecutorBuilder::output) chooses something else for what it prints.
+///
+/// With the feature `log` or `tracing`, records of its calls reach this process's logger or subscriber, with the call's number
+/// and where it was submitted: those up to the level that is wanted here when the worker starts, and none where nobody
+/// looks. They are handed over on a thread of the pool's own, in the order in which each worker made them, and all of
+/// them before [`shutdown`](Executor::shutdown) has waited; a crash right behind a record does not take it along. Spans of
+/// `tracing` stay in the worker. An initializer that sets a logger, or a global subscriber, keeps it instead.
 ///
 /// # Examples
 /// ```

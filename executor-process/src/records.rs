@@ -6,7 +6,8 @@
 //!
 //! A `tracing` event comes out with what its own callsite says (level, target, name, place, fields), and the identity of its
 //! call beside them. Such a callsite is made and kept once for each that is met, of which a program has as many as there
-//! are in its source. Spans stay behind: the parent's subscriber does not know them.
+//! are in its source. (`value_set_all`, by which its fields get their values, is hidden in `tracing-core`'s documentation, as
+//! all is that `tracing`'s own macros expand to.) Spans stay behind: the parent's subscriber does not know them.
 
 use crate::output::Speaker;
 
