@@ -33,6 +33,7 @@ use crate::{
 };
 
 const OWN_USAGE: &str = "\
+options of this benchmark:
   --text SIZE      how large the text is whose words are counted, in MiB [default: 256]";
 
 /// Each pool has as many.

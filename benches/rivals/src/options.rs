@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, env, path::PathBuf};
 
 /// What every benchmark understands.
 pub const USAGE: &str = "\
+options:
   --rounds N       how often everything is measured [default: 5]
   --patience SECS  before each round, wait up to so long for others to leave the machine alone [default: 0]
   --rows A,B       only these, by number or by name
@@ -77,7 +78,8 @@ impl Options {
     }
 
     pub(crate) fn wants_row(&self, number: &str, name: &str) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|row| row == number || row == name)
+        self.rows.is_empty()
+            || self.rows.iter().any(|row| row == name || number.split(", ").any(|number| row == number))
     }
 
     pub(crate) fn wants(&self, contestant: &str) -> bool {

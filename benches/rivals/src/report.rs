@@ -50,6 +50,8 @@ pub struct Report {
     pub rounds: usize,
     /// Who took no part, and why.
     pub absent: BTreeMap<&'static str, String>,
+    /// Whether others left the machine alone in every row.
+    pub quiet: bool,
     /// In the order of their numbers.
     pub rows: Vec<RowReport>,
 }
@@ -199,6 +201,11 @@ impl Verdict {
 }
 
 impl Report {
+    pub(crate) fn push(&mut self, row: RowReport) {
+        self.quiet &= row.quiet;
+        self.rows.push(row);
+    }
+
     /// The table, for people.
     pub fn print(&self) {
         println!("{}\n{} rounds; medians, and the best round\n", self.machine.describe(), self.rounds);
@@ -257,15 +264,9 @@ impl Report {
         }
         println!("\nA ratio above 1 is ahead of the best rival, whatever is counted.");
         let loud: Vec<_> = self.rows.iter().filter(|row| !row.quiet).map(|row| row.name).collect();
-        if !loud.is_empty() {
+        if !self.quiet {
             println!("NOT QUIET: others used the machine during {}. These figures judge nothing.", loud.join(", "));
         }
-    }
-
-    /// Whether others left the machine alone in every row.
-    #[must_use]
-    pub fn quiet(&self) -> bool {
-        self.rows.iter().all(|row| row.quiet)
     }
 
     /// Writes it as JSON.
