@@ -242,11 +242,11 @@ fn burn(milliseconds: u64) -> (u32, Duration) {
 /// Each call has its own allowance, however much its worker has used before; and no more.
 #[test]
 fn processor_time_is_limited_for_each_call() {
-    const LIMIT: Duration = Duration::from_millis(200);
+    const LIMIT: Duration = Duration::from_millis(100);
     let pool = one().max_cpu_time(LIMIT).without_core_files().build().unwrap();
     let (worker, mut total) = pool.submit(burn, 0).result().unwrap();
-    while total < Duration::from_millis(1300) {
-        let (same, now) = pool.submit(burn, 100).result().unwrap();
+    while total < 3 * LIMIT {
+        let (same, now) = pool.submit(burn, 50).result().unwrap();
         assert_eq!(same, worker);
         total = now;
     }
@@ -255,7 +255,7 @@ fn processor_time_is_limited_for_each_call() {
     let error = endless.result().unwrap_err();
     assert_eq!(error.exceeded_limit(), Some(ResourceLimit::CpuTime { limit: LIMIT }), "{error}");
     assert!(error.is_limit_exceeded() && !error.is_timed_out(), "{error}");
-    assert!(error.to_string().starts_with("used more than the 200ms of processor time that a call may"), "{error}");
+    assert!(error.to_string().starts_with("used more than the 100ms of processor time that a call may"), "{error}");
     assert_ne!(next.result().unwrap().0, worker);
     assert!(panic::catch_unwind(|| one().max_cpu_time(Duration::ZERO)).is_err());
 }
@@ -343,6 +343,21 @@ fn a_successor_does_not_come_and_go() {
     gate.open();
     call.result().unwrap();
     eventually("both have left", || pool.worker_pids().is_empty());
+
+    // Of several that are idle, as many stay as there are successors to be.
+    let pool = ProcessPoolExecutor::builder().max_workers(3).max_tasks_per_child(2);
+    let pool = pool.idle_timeout(Duration::from_millis(20)).build().unwrap();
+    let (gate, last) = (Gate::new(), Gate::new());
+    let calls: Vec<_> = (0..3).map(|_| pool.submit(pass, gate.key())).collect();
+    gate.await_arrivals(3);
+    let call = pool.submit(pass, last.key()); // the second one of some worker
+    gate.open();
+    calls.into_iter().for_each(|call| call.result().unwrap());
+    last.await_arrivals(1);
+    eventually("the others have left", || pool.worker_pids().len() == 2);
+    last.open();
+    call.result().unwrap();
+    eventually("all have left", || pool.worker_pids().is_empty());
 }
 
 /// A worker is replaced when it has served for so long, busy or idle, and there is always one.

@@ -130,13 +130,14 @@ impl ProcessPoolExecutorBuilder {
         self
     }
 
-    /// How much processor time each call may use, over all threads of its worker, and the initializer too. The kernel counts in
-    /// seconds, so a call may get up to one more. What waits or sleeps uses none: see
-    /// [`TaskOptions::time_limit`](executor_core::TaskOptions::time_limit) for that.
+    /// How much processor time each call may use, over all threads of its worker, and the initializer too. Who waits or sleeps
+    /// uses none: see [`TaskOptions::time_limit`](executor_core::TaskOptions::time_limit) for that. Processes that a call
+    /// starts have their own.
     ///
     /// A call that uses more ends with its worker, by SIGXCPU, and its error, for which
     /// [`TaskError::is_limit_exceeded`](executor_core::TaskError::is_limit_exceeded) holds, says so; the worker is replaced.
-    /// (A call that handles that signal decides itself; a time limit stops it in any case.)
+    /// (A call that handles that signal has one more second: then it is a [lost
+    /// worker](executor_core::TaskError::is_worker_lost), by SIGKILL.)
     ///
     /// # Panics
     /// If `limit` is zero.

@@ -449,10 +449,11 @@ impl Driver {
             }
             if self.lanes[lane].leaves_at.is_some_and(|at| at <= now) {
                 self.lanes[lane].leaves_at = None;
-                if self.lanes.iter().any(Lane::needs_successor) {
-                    self.idle(lane); // it may be the successor, and stays for as long again
-                } else {
+                let leaving = self.lanes.iter().filter(|lane| lane.needs_successor()).count();
+                if leaving < self.lanes.iter().filter(|lane| lane.is_idle() && lane.stays()).count() {
                     self.send_away(lane);
+                } else {
+                    self.idle(lane); // it is a successor, and stays for as long again
                 }
             }
             if self.lanes[lane].due_at.is_some_and(|at| at <= now) {

@@ -13,7 +13,7 @@
 //! | `wire` | what goes through a worker's channel |
 //! | `attached` | descriptors beside it |
 //! | `shared`, `segment` | slices that calls share: what users see of it, and the memory behind it |
-//! | `limits` | what a worker may use, and whether it used more |
+//! | `limits`, `cpu_timer` | what a worker may use, and whether it used more |
 //! | `reuse` | the pool that a whole program shares |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
@@ -28,6 +28,7 @@ mod announcer;
 mod attached;
 mod builder;
 mod claims;
+mod cpu_timer;
 mod driver;
 mod echo;
 mod inbox;

@@ -3,22 +3,17 @@
 //! | limit | what the kernel does | what becomes of the call |
 //! |---|---|---|
 //! | memory | refuses more | Rust's allocator aborts, and C++'s throws, with a sentence on standard error: told apart by that |
-//! | processor time | SIGXCPU, which ends the process | told apart by the signal |
+//! | processor time | sends SIGXCPU, which ends the process | told apart by the signal |
 //! | open files | refuses more | an `io::Error` inside of the call, which is the call's own result |
 //! | core files | writes none | |
 //!
 //! Memory is `RLIMIT_DATA`: what the process has for itself to write to, heap and the stacks of further threads.
 //! `RLIMIT_AS` would count the program, its libraries, what is only reserved, and memory that is shared, all of which differ
 //! from machine to machine and cost a call nothing; and the resident size is no limit that the kernel holds.
-//!
-//! The kernel counts a process's time over its whole life, in seconds. A call's own limit is set as it begins: what was
-//! used before, and its allowance, rounded up. Only the soft limit is moved: the hard one could not be raised again.
+//! Processor time is each call's own, and the business of `cpu_timer`.
 
 use executor_core::{Exit, ResourceLimit};
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{io, time::Duration};
 
 use crate::wire::WireError;
@@ -68,21 +63,6 @@ impl Limits {
         most(Resource::Core, self.no_core_files.then_some(0))
     }
 
-    /// In the worker, as it begins a call.
-    pub(crate) fn begin_call(&self) {
-        let Some(allowance) = self.cpu_time else { return };
-        let used = clock_gettime(ClockId::ProcessCPUTime);
-        let used = Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32);
-        set_soft(Resource::Cpu, Some(whole_seconds(used.saturating_add(allowance))));
-    }
-
-    /// In the worker, before what it does last: a finalizer has another limit.
-    pub(crate) fn end_calls(&self) {
-        if self.cpu_time.is_some() {
-            set_soft(Resource::Cpu, None);
-        }
-    }
-
     /// In the parent: the limit that a worker has exceeded that ended so, if it has.
     pub(crate) fn exceeded(&self, exit: &Exit, says_out_of_memory: bool) -> Option<ResourceLimit> {
         match exit {
@@ -112,18 +92,6 @@ pub(crate) const NO_MEMORY_FOR_FRAME: &str = "for which there is no memory";
 fn lower(resource: Resource, most: u64) -> io::Result<()> {
     let most = Some(getrlimit(resource).maximum.map_or(most, |before| before.min(most)));
     Ok(setrlimit(resource, Rlimit { current: most, maximum: most })?)
-}
-
-/// Below what somebody else has set for this process.
-fn set_soft(resource: Resource, most: Option<u64>) {
-    let maximum = getrlimit(resource).maximum;
-    let current = most.map_or(maximum, |most| Some(maximum.map_or(most, |maximum| maximum.min(most))));
-    // Within the hard limit, so there is nothing to refuse.
-    let _ = setrlimit(resource, Rlimit { current, maximum });
-}
-
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
@@ -182,11 +150,5 @@ mod tests {
         for said in ["", "memory allocation of bytes failed", "memory allocation of 12 bytes", "memory", "\u{fffd}"] {
             assert!(!tells_of_no_memory(said.as_bytes()), "{said}");
         }
-    }
-
-    #[test]
-    fn a_call_has_at_least_its_allowance() {
-        assert_eq!([0, 1, 999, 1000, 1001].map(|ms| whole_seconds(Duration::from_millis(ms))), [0, 1, 1, 1, 2]);
-        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
     }
 }

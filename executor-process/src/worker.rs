@@ -40,6 +40,7 @@ use std::{
 use crate::{
     attached::Departures,
     claims::Claims,
+    cpu_timer::CpuTimer,
     limits::Limits,
     os::MARKER,
     records, uplink,
@@ -188,7 +189,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
     let mut descriptors = Departures::default();
     let mut at_exit = None;
     let mut flushes = false;
-    let mut limits = Limits::default();
+    let mut cpu_timer = None;
     loop {
         let Some(frame) = reader.next()? else {
             if reader.fill(channel)? == 0 {
@@ -199,7 +200,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
                 let call = incoming(&frame.body, frame.attachments)?;
-                limits.begin_call();
+                cpu_timer.iter().for_each(CpuTimer::start);
                 let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
                 let _told = uplink::enter(frame.ticket);
                 let attachments =
@@ -213,8 +214,9 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
             Kind::Flush => flushes = true,
             Kind::Forward => records::install(&frame.body),
             Kind::Limits => {
-                limits = Limits::of_body(&frame.body)?;
+                let limits = Limits::of_body(&frame.body)?;
                 limits.set()?;
+                cpu_timer = limits.cpu_time.map(CpuTimer::new).transpose()?;
             }
             Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
             Kind::Context => {
@@ -237,7 +239,7 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
-    limits.end_calls();
+    cpu_timer.iter().for_each(CpuTimer::stop); // the finalizer has a limit of its own
     if let Some(frame) = at_exit {
         // Its panic is printed by the hook; nothing is left that it could break.
         make(incoming(&frame.body, frame.attachments)?, &mut contexts, &mut out);
