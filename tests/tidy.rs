@@ -87,6 +87,7 @@ fn unsafe_lives_in_few_files_and_explains_itself() {
         "executor-process/src/claims.rs",
         "executor-process/src/segment.rs",
         "executor-process/src/cpu_timer.rs",
+        "executor-process/src/ring.rs",
         "executor-process/src/worker.rs",
         "executor-thread/src/scope.rs",
     ];

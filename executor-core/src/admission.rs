@@ -1,15 +1,19 @@
 //! How many calls a pool takes in before it makes the caller wait.
 
 use std::{
+    fmt,
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use crate::sync::{Condvar, Mutex};
+use crate::{
+    drive::Drive,
+    sync::{Condvar, Mutex},
+};
 
 /// What `submit` does when a pool's queue is full. Chosen with the builders' `queue_capacity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,7 +32,6 @@ pub enum WhenFull {
 }
 
 /// Counts the calls that a pool has taken in and not finished, and keeps further ones out.
-#[derive(Debug)]
 pub struct Admission {
     when_full: WhenFull,
     capacity: usize,
@@ -36,12 +39,21 @@ pub struct Admission {
     inside: AtomicUsize,
     waiting: Mutex<usize>,
     room: Condvar,
+    /// What moves the calls inside along, if whoever waits for them can.
+    driver: OnceLock<Weak<dyn Drive>>,
 }
 
 /// A call's place among those that are inside. Dropping it makes room: a task does so as it ends, however it ends.
 #[derive(Debug)]
 #[must_use = "dropping it makes room for another call"]
 pub struct Permit(Arc<Admission>);
+
+impl Permit {
+    /// What moves the call along.
+    pub(crate) fn driver(&self) -> Option<Arc<dyn Drive>> {
+        self.0.driver.get()?.upgrade()
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -67,7 +79,14 @@ impl Admission {
             inside: AtomicUsize::new(0),
             waiting: Mutex::new(0),
             room: Condvar::new(),
+            driver: OnceLock::new(),
         }
+    }
+
+    /// Whoever waits for a call that is inside may use `driver` from now on. The first one holds.
+    pub fn set_driver<D: Drive + 'static>(&self, driver: &Arc<D>) {
+        let driver: Weak<D> = Arc::downgrade(driver);
+        let _ = self.driver.set(driver);
     }
 
     /// What to do when there is no room.
@@ -159,6 +178,12 @@ impl Admission {
         let _waiting = self.waiting.lock();
         // WAKES: all threads in `enter`, which ask whether the pool is closed. It was, before the lock was taken.
         self.room.notify_all();
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("inside", &self.inside()).field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 

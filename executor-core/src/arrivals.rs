@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     blocking,
+    drive::{self, Drive},
     sync::{Condvar, Mutex},
 };
 
@@ -15,11 +16,13 @@ use crate::{
 pub(crate) struct Arrivals {
     queue: Mutex<VecDeque<usize>>,
     arrived: Condvar,
+    /// What moves the futures' calls along: of each pool once.
+    drivers: Mutex<Vec<Arc<dyn Drive>>>,
 }
 
 impl Arrivals {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new() })
+        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new(), drivers: Mutex::default() })
     }
 
     pub(crate) fn push(&self, index: usize) {
@@ -27,6 +30,14 @@ impl Arrivals {
         // WAKES: the one thread that may be in `next`; the queue is no longer empty, which it
         // checks under the lock that was held for the push.
         self.arrived.notify_one();
+    }
+
+    /// One of the futures is that of a call which `driver` moves along.
+    pub(crate) fn driven_by(&self, driver: Arc<dyn Drive>) {
+        let mut drivers = self.drivers.lock();
+        if !drivers.iter().any(|known| Arc::ptr_eq(known, &driver)) {
+            drivers.push(driver);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,20 +54,27 @@ impl Arrivals {
             return Some(index);
         }
         blocking::while_blocked(|| {
-            let mut queue = self.queue.lock();
-            loop {
-                if let Some(index) = queue.pop_front() {
-                    return Some(index);
-                }
-                match deadline {
-                    None => self.arrived.wait(&mut queue),
-                    Some(deadline) => {
-                        if self.arrived.wait_until(&mut queue, deadline).timed_out() {
-                            return queue.pop_front();
-                        }
+            let drivers = self.drivers.lock().clone();
+            let mut slept = None;
+            drive::wait(&drivers, deadline, &|| !self.is_empty(), &mut || slept = Some(self.sleep(deadline)));
+            slept.unwrap_or_else(|| self.try_next())
+        })
+    }
+
+    fn sleep(&self, deadline: Option<Instant>) -> Option<usize> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(index) = queue.pop_front() {
+                return Some(index);
+            }
+            match deadline {
+                None => self.arrived.wait(&mut queue),
+                Some(deadline) => {
+                    if self.arrived.wait_until(&mut queue, deadline).timed_out() {
+                        return queue.pop_front();
                     }
                 }
             }
-        })
+        }
     }
 }

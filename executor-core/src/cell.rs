@@ -630,6 +630,22 @@ impl<W: Work> Cell<W> {
         (retries, copy)
     }
 
+    /// Sleeps until the outcome is published; `false`: the deadline came first.
+    fn sleep(&self, deadline: Option<Instant>) -> bool {
+        let mut shared = self.shared.lock();
+        while !shared.published {
+            match deadline {
+                None => self.changed.wait(&mut shared),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut shared, deadline).timed_out() {
+                        return shared.published;
+                    }
+                }
+            }
+        }
+        true
+    }
+
     fn decode(&self, Encoded { bytes, attachments }: Encoded) -> Result<W::Output, TaskError> {
         let decoded = attachments::handing_out(attachments, || reply::read(&bytes, W::unpack));
         decoded.map_err(|failure| self.error(failure))
@@ -854,18 +870,12 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn wait(&self, deadline: Option<Instant>) -> bool {
-        let mut shared = self.shared.lock();
-        while !shared.published {
-            match deadline {
-                None => self.changed.wait(&mut shared),
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut shared, deadline).timed_out() {
-                        return shared.published;
-                    }
-                }
-            }
+        let driver = self.shared.lock().permit.as_ref().and_then(Permit::driver);
+        if let Some(driver) = driver {
+            driver.wait(deadline, &|| self.is_published(), &mut || _ = self.sleep(deadline));
+            return self.is_published();
         }
-        true
+        self.sleep(deadline)
     }
 
     fn ready(&self) -> Option<*const Result<W::Output, TaskError>> {
@@ -931,6 +941,11 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         let mut shared = self.shared.lock();
         if !shared.published && !shared.is_announced_here() {
             shared.watchers.get_or_insert_default().arrivals.push((Arc::clone(arrivals), index));
+            let driver = shared.permit.as_ref().and_then(Permit::driver);
+            drop(shared);
+            if let Some(driver) = driver {
+                arrivals.driven_by(driver);
+            }
             return;
         }
         drop(shared);

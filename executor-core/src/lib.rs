@@ -34,6 +34,7 @@ pub mod codec;
 pub mod context;
 pub mod cpu;
 pub mod current;
+pub mod drive;
 pub mod error;
 pub mod executor;
 pub mod future;

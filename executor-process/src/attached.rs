@@ -1,8 +1,9 @@
 //! Descriptors beside frames. A frame says how many belong to it; each comes in a message of its own, a frame of kind
 //! `Descriptor` with the descriptor on its first byte.
 //!
-//! Both sides count them, in the order in which the frames that own them are sent, and a `Descriptor` says its number. So the
-//! two need not come through the same stream, nor in a common order.
+//! Messages go through the socket, frames through the rings. Both sides count descriptors, in the order in which the frames that own
+//! them are sent, and a `Descriptor` says its number: so the two streams need no common order. The parent reads its sockets anyway.
+//! A worker does not: for each descriptor a frame in its ring tells it to.
 
 use executor_core::attachments::Attachments;
 use rustix::net::{
@@ -20,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::wire::{Kind, put_frame};
+use crate::wire::{Frame, FrameReader, Kind, WireError, put_frame};
 
 /// Descriptors that came through a socket, until the frames that own them are read.
 #[derive(Debug, Default)]
@@ -63,6 +64,38 @@ impl Arrivals {
         }
         self.next = numbers.end;
         numbers.map(|number| self.numbered.remove(&number)).collect()
+    }
+}
+
+/// A worker's end of the socket, through which descriptors come.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    socket: &'static UnixStream,
+    reader: FrameReader,
+    arrivals: Arrivals,
+}
+
+impl Inlet {
+    pub(crate) fn new(socket: &'static UnixStream) -> Self {
+        Inlet { socket, reader: FrameReader::new(), arrivals: Arrivals::default() }
+    }
+
+    /// Receives the next descriptor, which was sent before whoever calls this was told of it.
+    pub(crate) fn receive(&mut self) -> io::Result<()> {
+        loop {
+            if let Some(Frame { kind, ticket, .. }) = self.reader.next()? {
+                let is_one = kind == Kind::Descriptor && self.arrivals.number(ticket);
+                return if is_one { Ok(()) } else { Err(WireError::Attachments(kind).into()) };
+            }
+            if self.reader.fill(self.socket, &mut self.arrivals)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Those that belong to this frame.
+    pub(crate) fn take(&mut self, frame: &Frame) -> Result<Attachments, WireError> {
+        self.arrivals.take(frame.attachments).ok_or(WireError::Attachments(frame.kind))
     }
 }
 
@@ -118,7 +151,7 @@ pub(crate) fn send_with_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FrameReader, Header};
+    use crate::wire::Header;
     use std::{
         fs::File,
         io::{Read, Write},
@@ -152,14 +185,18 @@ mod tests {
             send_all(&ours, b"xyz").unwrap();
         }
         drop(ours);
-        let mut reader = FrameReader::new();
+        let (mut reader, mut arrivals) = (FrameReader::new(), Arrivals::default());
         let mut found = Vec::new();
         loop {
             while let Some(frame) = reader.next().unwrap() {
+                if frame.kind == Kind::Descriptor {
+                    assert!(arrivals.number(frame.ticket));
+                    continue;
+                }
                 assert_eq!((frame.kind, &frame.body[..]), (Kind::Call, &b"xyz"[..]));
-                found.push(frame.attachments.iter().map(text).collect::<String>());
+                found.push(arrivals.take(frame.attachments).unwrap().iter().map(text).collect::<String>());
             }
-            if reader.fill(&theirs).unwrap() == 0 {
+            if reader.fill(&theirs, &mut arrivals).unwrap() == 0 {
                 break;
             }
         }
@@ -173,9 +210,10 @@ mod tests {
         Header { kind: Kind::Call, attachments: 1, ticket: 0, length: 0 }.put(&mut bytes);
         put_frame(Kind::Descriptor, 0, &[], &mut bytes);
         send_all(&ours, &bytes).unwrap();
-        let mut reader = FrameReader::new();
-        reader.fill(&theirs).unwrap();
-        assert!(reader.next().is_err());
-        assert!(reader.next().is_err(), "a message that promises a descriptor");
+        let mut inlet = Inlet::new(Box::leak(Box::new(theirs)));
+        let call = Frame { kind: Kind::Call, attachments: 1, ticket: 0, body: Vec::new() };
+        assert!(inlet.take(&call).is_err());
+        assert!(inlet.receive().is_err(), "a frame that does not belong there");
+        assert!(inlet.receive().is_err(), "a message that promises a descriptor");
     }
 }

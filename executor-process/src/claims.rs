@@ -3,11 +3,12 @@
 //!
 //! A channel holds several calls, so that a worker never waits for the next one. The price would be that the
 //! parent does not know which of them the worker has begun: it could not cancel the others, nor give them to an idle
-//! worker, nor tell after a death which one was running. So each call is *offered* in a word of shared memory
-//! before it is sent; the worker *begins* it, and the parent *revokes* it, by one compare-exchange on that word. One
-//! of them succeeds.
+//! worker, nor tell after a death which one was running. So each call has a word of shared memory; the worker *begins* it,
+//! and the parent *revokes* it, by one compare-exchange on that word. One of them succeeds.
 //!
-//! A word holds a ticket and a state, so that a word that now serves a later call is never mistaken. Beside it stands
+//! A word holds a ticket and a state, so that a word that now serves a later call is never mistaken. Tickets grow, and so
+//! does each word: one that is still that of an earlier call says that the later one is *offered*, without anybody having
+//! to write it. Beside it stands
 //! when the call was begun, for its time limit. And the parent may *ask* a call that was begun *to stop*, which it finds in
 //! the same word. Nothing else is shared: there is no lock that a dying process could hold.
 
@@ -27,12 +28,20 @@ use std::{
     time::Duration,
 };
 
+use crate::ring;
+
 /// How many calls a channel can hold.
 pub(crate) const SLOTS: usize = 64;
 
 const BYTES: usize = size_of::<Words>();
 
-const OFFERED: u64 = 1;
+/// Where in the memory the rings begin: the words have a page of their own.
+pub(crate) const RINGS_AT: usize = 4096;
+
+const MEMORY_BYTES: usize = RINGS_AT + ring::BYTES;
+
+const _: () = assert!(BYTES <= RINGS_AT);
+
 const BEGUN: u64 = 2;
 const REVOKED: u64 = 3;
 const ASKED_TO_STOP: u64 = 4;
@@ -64,10 +73,10 @@ pub(crate) enum Claim {
 }
 
 impl Claims {
-    /// New words for a channel, and the descriptor by which its other side maps them.
+    /// New memory for a channel, with the words in it, and the descriptor by which its other side maps them.
     pub(crate) fn create() -> io::Result<(Claims, OwnedFd)> {
         let memory = memfd_create("executor-claims", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&memory, BYTES as u64)?;
+        ftruncate(&memory, MEMORY_BYTES as u64)?;
         // Sealed in size: whatever the other side does, the mapping stays backed by memory.
         fcntl_add_seals(&memory, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Claims::map(&memory)?, memory))
@@ -76,8 +85,9 @@ impl Claims {
     /// The other side's view.
     pub(crate) fn map(memory: impl AsFd) -> io::Result<Claims> {
         let length = rustix::fs::fstat(memory.as_fd())?.st_size;
-        if length != BYTES as i64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("claims have {length} bytes, not {BYTES}")));
+        if length != MEMORY_BYTES as i64 {
+            let why = format!("a channel's memory has {length} bytes, not {MEMORY_BYTES}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
         let start =
@@ -97,18 +107,11 @@ impl Claims {
         &self.words().claims[slot(ticket)]
     }
 
-    /// The parent, before it sends the call.
-    pub(crate) fn offer(&self, ticket: u64) {
-        // ORDERING: Release is not needed for the call itself, which travels through the socket;
-        // Relaxed would do, since the worker reads the word only after it has read the frame.
-        self.word(ticket).store(pack(ticket, OFFERED), Ordering::Release);
-    }
-
     /// The worker, before it makes the call. `false`: it was revoked.
     pub(crate) fn begin(&self, ticket: u64) -> bool {
         // ORDERING: Relaxed; published by the exchange, and of no meaning where that fails.
         self.words().begun_at[slot(ticket)].store(now().as_nanos() as u64, Ordering::Relaxed);
-        self.exchange(ticket, OFFERED, BEGUN)
+        self.claim(ticket, BEGUN)
     }
 
     /// How long ago the call was begun, if it was.
@@ -123,30 +126,34 @@ impl Claims {
 
     /// The parent. Does nothing to a call that has not begun, or is over.
     pub(crate) fn ask_to_stop(&self, ticket: u64) {
-        self.exchange(ticket, BEGUN, ASKED_TO_STOP);
+        // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
+        let (begun, asked) = (pack(ticket, BEGUN), pack(ticket, ASKED_TO_STOP));
+        let _ = self.word(ticket).compare_exchange(begun, asked, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The parent. `false`: the worker has begun. True again for a call that is already revoked.
     pub(crate) fn revoke(&self, ticket: u64) -> bool {
-        self.exchange(ticket, OFFERED, REVOKED) || self.get(ticket) == Claim::Revoked
+        self.claim(ticket, REVOKED) || self.get(ticket) == Claim::Revoked
     }
 
     pub(crate) fn get(&self, ticket: u64) -> Claim {
         // ORDERING: Acquire pairs with the exchange's release: after a death, what is read here is
         // the last that the worker did.
         match self.word(ticket).load(Ordering::Acquire) {
-            word if word == pack(ticket, OFFERED) => Claim::Offered,
+            word if word < pack(ticket, BEGUN) => Claim::Offered,
             word if word == pack(ticket, REVOKED) => Claim::Revoked,
             _ => Claim::Begun, // asked to stop or not; or over long ago, and the word serves another call
         }
     }
 
-    fn exchange(&self, ticket: u64, from: u64, to: u64) -> bool {
-        // ORDERING: the exchange itself decides who wins; AcqRel so that the loser's next read of
-        // the word sees the winner's value.
-        self.word(ticket)
-            .compare_exchange(pack(ticket, from), pack(ticket, to), Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+    /// Decides about a call that is offered. `false`: the other side has decided.
+    fn claim(&self, ticket: u64, state: u64) -> bool {
+        let word = self.word(ticket);
+        // ORDERING: the exchange itself decides who wins; AcqRel so that the loser's next read of the word sees the winner's
+        // value. Only the other side's claim of the same ticket can come between.
+        let before = word.load(Ordering::Relaxed);
+        before < pack(ticket, BEGUN)
+            && word.compare_exchange(before, pack(ticket, state), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -197,7 +204,6 @@ mod tests {
         let worker = Claims::map(&memory).unwrap();
         let mut outcomes = [0, 0];
         for ticket in 0..20_000 {
-            parent.offer(ticket);
             assert_eq!(worker.get(ticket), Claim::Offered);
             let (revoked, begun) = thread::scope(|scope| {
                 // A thread each is slow; every other round goes without, in both orders.
@@ -221,9 +227,7 @@ mod tests {
     fn a_word_that_serves_a_later_call_is_not_mistaken() {
         let (claims, _) = Claims::create().unwrap();
         let (early, late) = (3, 3 + SLOTS as u64);
-        claims.offer(early);
         assert!(claims.begin(early));
-        claims.offer(late);
         assert!(!claims.revoke(early));
         assert_eq!(claims.get(early), Claim::Begun);
         assert_eq!(claims.get(late), Claim::Offered);
@@ -236,7 +240,6 @@ mod tests {
     fn a_call_that_was_begun_can_be_asked_to_stop_and_no_other() {
         let (parent, memory) = Claims::create().unwrap();
         let worker = Claims::map(&memory).unwrap();
-        parent.offer(0);
         parent.ask_to_stop(0);
         assert!(!worker.is_stopped(0) && parent.runs_for(0).is_none(), "it has not begun");
         assert!(worker.begin(0));
@@ -244,7 +247,6 @@ mod tests {
         parent.ask_to_stop(0);
         assert!(worker.is_stopped(0));
         assert_eq!((parent.get(0), parent.revoke(0)), (Claim::Begun, false));
-        parent.offer(SLOTS as u64);
         assert!(worker.begin(SLOTS as u64) && !worker.is_stopped(SLOTS as u64), "another call in the same word");
         parent.ask_to_stop(0);
         assert!(!worker.is_stopped(SLOTS as u64), "the first one was meant");
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn memory_of_another_size_is_refused() {
         let memory = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
-        ftruncate(&memory, 8).unwrap();
+        ftruncate(&memory, BYTES as u64).unwrap();
         assert!(Claims::map(&memory).is_err());
     }
 }

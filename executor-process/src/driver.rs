@@ -1,8 +1,7 @@
-//! The one thread that feeds the supervisor with real events and does what it says.
+//! Feeds the supervisor with real events and does what it says. Who does that, and when, is decided in `engine`.
 //!
-//! It sleeps in `poll` on everything that can happen: an order in the inbox, and for each worker its channel, its
-//! standard error and its end. It runs no user code: arguments were encoded by who submitted, results are decoded
-//! by who wants them, and callbacks go to a thread of their own, so none of these can hold up another task.
+//! It runs no user code: arguments were encoded by who submitted, results are decoded by who wants them, and callbacks
+//! go to a thread of their own, so none of these can hold up another task.
 //!
 //! # Who gets a task
 //! A worker whose channel is empty, the first such one; otherwise the one with the shortest channel, up to a few, so that
@@ -17,35 +16,35 @@
 
 use executor_core::{
     BrokenCause, Exit, Failure, Priority, ResourceLimit, WorkerLost,
-    attachments::Encoded,
+    attachments::{Attachments, Encoded},
     codec, portable,
     task::{Ended, Parcel},
     timer,
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
-};
+use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
     io, mem,
     os::fd::AsFd,
-    process,
-    sync::Arc,
-    thread,
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     time::{Duration, Instant},
 };
 
 use crate::{
     announcer::Announcer,
-    claims::{Claim, Claims},
+    claims::{Claim, Claims, RINGS_AT},
     echo::Echo,
     inbox::{KillOrder, Shared, Stop},
     lane::{DEPTH, Doom, InFlight, Lane},
     os,
     records::Levels,
+    ring::ParentRings,
     supervisor::{Action, Event, Restarts, State},
-    wire::{Frame, Hello, Kind},
+    watch::{Source, Watch},
+    wire::{Frame, FrameReader, Hello, Kind, WireError},
 };
 
 /// Reads from a dead worker's standard error at most.
@@ -54,41 +53,10 @@ const LAST_READS: usize = 64;
 /// How often a worker's memory is looked at.
 const MEMORY_PERIOD: Duration = Duration::from_secs(1);
 
-/// The driver thread.
-pub(crate) fn run(shared: Arc<Shared>) {
-    let _guard = AbortIfPanic;
-    let mut driver = Driver {
-        announcer: Announcer::new(&shared),
-        echo: Echo::new(&shared),
-        shared,
-        lanes: Vec::new(),
-        next_worker: 0,
-        restarts: Restarts::default(),
-        pausing: BTreeMap::new(),
-        has_levels: false,
-        glances_at: None,
-        is_closing: false,
-    };
-    loop {
-        driver.follow_orders();
-        driver.assign();
-        driver.rebalance();
-        driver.fail_stranded();
-        driver.close_idle();
-        driver.flush();
-        driver.stand_by();
-        if driver.is_done() {
-            break;
-        }
-        driver.wait();
-    }
-    drop(driver.announcer); // waits for the callbacks
-    drop(driver.echo);
-    driver.shared.tell(|inbox| inbox.driver_is_over = true);
-}
-
-struct Driver {
+/// What is known of the workers and their calls. Behind a lock: see `engine`.
+pub(crate) struct Driver {
     shared: Arc<Shared>,
+    watch: Arc<Watch>,
     lanes: Vec<Lane>,
     next_worker: u64,
     restarts: Restarts,
@@ -100,11 +68,140 @@ struct Driver {
     glances_at: Option<Instant>,
     /// The pool was seen to be closed.
     is_closing: bool,
+    /// Something is to be done that only the driver thread does.
+    needs_thread: bool,
+    /// When the driver thread looks again, if nothing happens before.
+    alarm: Option<Instant>,
+    /// Workers' standard error is left alone, since too much of it is still to be printed.
+    is_muted: bool,
     announcer: Announcer,
     echo: Echo,
 }
 
 impl Driver {
+    pub(crate) fn new(shared: &Arc<Shared>, watch: &Arc<Watch>) -> Driver {
+        Driver {
+            announcer: Announcer::new(shared),
+            echo: Echo::new(shared),
+            shared: Arc::clone(shared),
+            watch: Arc::clone(watch),
+            lanes: Vec::new(),
+            next_worker: 0,
+            restarts: Restarts::default(),
+            pausing: BTreeMap::new(),
+            has_levels: false,
+            glances_at: None,
+            is_closing: false,
+            needs_thread: false,
+            alarm: None,
+            is_muted: false,
+        }
+    }
+
+    /// The driver thread: deals with what has happened, and then with everything there is to do. `false`: there will be
+    /// nothing more to do.
+    pub(crate) fn turn(&mut self, happened: &[(u64, Source)]) -> bool {
+        self.take_replies(); // what has been answered is neither late nor lost
+        self.deal_with(happened);
+        self.follow_orders();
+        self.assign(Starts::Workers);
+        self.rebalance();
+        self.fail_stranded();
+        self.close_idle();
+        self.flush();
+        self.stand_by();
+        !self.is_done()
+    }
+
+    /// Whoever drives: takes replies, and gives workers more to do. Returns whether anything has moved.
+    pub(crate) fn pump(&mut self, calls_came: bool) -> bool {
+        let mut moved = self.take_replies();
+        if moved || calls_came {
+            moved |= self.hand_out();
+        }
+        moved | self.flush()
+    }
+
+    /// Whoever drives: gives queued calls to workers.
+    pub(crate) fn hand_out(&mut self) -> bool {
+        self.assign(Starts::Nothing);
+        self.rebalance();
+        // What follows from an end is the driver thread's affair.
+        self.needs_thread |= self.is_closing || self.lanes.iter().any(Lane::needs_successor);
+        self.flush()
+    }
+
+    /// Whether all workers that may be are there and have as many calls as they take, so that there is nothing to be done for
+    /// one more before a reply comes.
+    pub(crate) fn is_saturated(&self) -> bool {
+        let takes_none = |lane: &Lane| lane.state == State::Busy && !lane.takes_calls(DEPTH);
+        self.lanes.len() >= self.shared.chosen.max_workers().get() && self.lanes.iter().all(takes_none)
+    }
+
+    /// Whether something may come of workers by itself.
+    pub(crate) fn is_engaged(&self) -> bool {
+        self.lanes.iter().any(Lane::is_engaged)
+    }
+
+    /// Somebody looks by himself from now on.
+    pub(crate) fn stay_awake(&self) {
+        self.lanes.iter().filter(|lane| lane.is_engaged()).for_each(|lane| lane.rings.stay_awake());
+    }
+
+    /// Nobody will look: workers are to ring. Returns whether there is something to look at now.
+    pub(crate) fn fall_asleep(&mut self) -> bool {
+        let mut any = false;
+        for lane in self.lanes.iter().filter(|lane| lane.is_engaged()) {
+            lane.rings.fall_asleep(lane.outbox.wants_room());
+            any = true;
+        }
+        if any {
+            // ORDERING: SeqCst, against the fence in `WorkerRings::ring`.
+            fence(Ordering::SeqCst);
+        }
+        let has_news = |lane: &mut Lane| {
+            let wants_room = lane.outbox.wants_room() && !lane.hung_up;
+            !lane.astray && lane.is_engaged() && lane.rings.has_news(wants_room)
+        };
+        // Whoever has told enough of what they said wakes the driver thread.
+        any && !self.echo.teller.is_full() && self.lanes.iter_mut().any(has_news)
+    }
+
+    /// Whether all workers that have something to do would do it on this processor.
+    pub(crate) fn is_in_the_way(&self, cpu: u32) -> bool {
+        self.lanes.iter().filter(|lane| lane.is_engaged()).all(|lane| lane.rings.worker_cpu() == cpu)
+    }
+
+    /// Whether the driver thread is to look now.
+    pub(crate) fn take_need(&mut self) -> bool {
+        mem::take(&mut self.needs_thread)
+    }
+
+    /// The driver thread is about to sleep: until when at most.
+    pub(crate) fn set_alarm(&mut self) -> Option<Instant> {
+        let is_full = self.echo.is_full();
+        if is_full != self.is_muted {
+            self.is_muted = is_full;
+            // One that can be watched no more is read as the worker ends.
+            self.lanes.iter().for_each(|lane| drop(lane.watch_output(!is_full)));
+        }
+        let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
+        let own = pause.into_iter().chain(self.glances_at);
+        self.alarm = self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min();
+        self.alarm
+    }
+
+    /// Something is due at this time.
+    fn due_at(&mut self, at: Option<Instant>) {
+        self.needs_thread |= at.is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm));
+    }
+
+    /// What waits for others as it is dropped.
+    pub(crate) fn take_apart(&mut self) -> (Announcer, Echo) {
+        let announcer = mem::replace(&mut self.announcer, Announcer::new(&self.shared));
+        (announcer, mem::replace(&mut self.echo, Echo::new(&self.shared)))
+    }
+
     fn follow_orders(&mut self) {
         let (kills, recall, stop) = {
             let mut inbox = self.shared.begin_to_look();
@@ -193,6 +290,7 @@ impl Driver {
             Ended::Again(parcel, _) if self.shared.inbox().gives_up => self.announcer.announce(parcel.call_off()),
             Ended::Again(parcel, pause) => {
                 let at = timer::after(pause);
+                self.due_at(Some(at));
                 self.pausing.insert((at, parcel.id().number()), parcel);
             }
         }
@@ -208,7 +306,7 @@ impl Driver {
     }
 
     /// Gives queued tasks to workers, and starts workers as long as there are more tasks than workers.
-    fn assign(&mut self) {
+    fn assign(&mut self, starts: Starts) {
         self.shrink();
         let has_levels = {
             let queue = &self.shared.inbox().queue;
@@ -218,40 +316,41 @@ impl Driver {
             self.take_all_back(); // what was put there before may be overtaken now
         }
         self.has_levels = has_levels;
-        self.start_wanted();
+        self.start_wanted(starts);
         // What is written in one call must not be taken for another's.
         let depth = if has_levels || self.shared.chosen.output.is_attributed() { 1 } else { DEPTH };
         let mut places = self.places();
         loop {
             let best = (0..self.lanes.len())
-                .filter(|lane| self.lanes[*lane].takes_calls(depth) && (places > 0 || self.lanes[*lane].live() > 0))
-                .min_by_key(|lane| self.lanes[*lane].live());
+                .filter(|lane| self.lanes[*lane].takes_calls(depth) && (places > 0 || self.lanes[*lane].live > 0))
+                .min_by_key(|lane| self.lanes[*lane].live);
             let Some(lane) = best else { break };
             let Some(parcel) = self.shared.inbox().queue.pop() else { break };
-            let was_free = self.lanes[lane].live() == 0;
+            let was_free = self.lanes[lane].live == 0;
             self.dispatch(lane, parcel);
-            places -= usize::from(was_free && self.lanes[lane].live() > 0);
+            places -= usize::from(was_free && self.lanes[lane].live > 0);
         }
     }
 
     /// Starts as many workers as there are calls, and one for each that will leave, so that nobody waits for that one.
-    fn start_wanted(&mut self) {
-        let (queued, closed) = {
+    fn start_wanted(&mut self, starts: Starts) {
+        let (queued, closed, is_broken) = {
             let inbox = self.shared.inbox();
-            (inbox.queue.len(), inbox.closed)
+            (inbox.queue.len(), inbox.closed, inbox.broken.is_some())
         };
         let max_workers = self.shared.chosen.max_workers().get();
-        let staying: usize = self.lanes.iter().filter(|lane| lane.stays()).map(Lane::live).sum();
+        let staying: usize = self.lanes.iter().filter(|lane| lane.stays()).map(|lane| lane.live).sum();
         let leaving = self.lanes.iter().filter(|lane| lane.needs_successor()).count();
         // In a pool that is closed nobody will come for successors.
         let successors = if closed && queued == 0 { 0 } else { leaving };
         let wanted = (queued + staying + successors).min(max_workers);
         // Those that leave in peace make no calls, but may be slow to leave.
         let most = max_workers.saturating_mul(2);
-        while self.lanes.iter().filter(|lane| lane.stays()).count() < wanted
-            && self.lanes.len() < most
-            && !self.is_broken()
-        {
+        while self.lanes.iter().filter(|lane| lane.stays()).count() < wanted && self.lanes.len() < most && !is_broken {
+            if starts == Starts::Nothing {
+                self.needs_thread = true;
+                break;
+            }
             if let Err(error) = self.start_worker() {
                 // With other workers the pool goes on, slower; without any it cannot.
                 if self.lanes.is_empty() {
@@ -260,12 +359,13 @@ impl Driver {
                 break;
             }
         }
+        self.needs_thread |= is_broken;
     }
 
     /// After calls were sent off: those may be the last that their worker is given.
     fn stand_by(&mut self) {
         if self.lanes.iter().any(Lane::needs_successor) {
-            self.start_wanted();
+            self.start_wanted(Starts::Workers);
         }
     }
 
@@ -275,7 +375,7 @@ impl Driver {
         if self.lanes.len() <= max_workers {
             return max_workers; // enough for all
         }
-        max_workers.saturating_sub(self.lanes.iter().filter(|lane| lane.live() > 0).count())
+        max_workers.saturating_sub(self.lanes.iter().filter(|lane| lane.live > 0).count())
     }
 
     /// After the pool was made smaller: those that are too many leave, idle ones now, others when they have made their call.
@@ -318,14 +418,16 @@ impl Driver {
     }
 
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
+        let due = parcel.time_limit().and_then(|limit| Instant::now().checked_add(limit));
         if self.lanes[lane].send_call(parcel) {
+            self.due_at(due);
             self.on(lane, Event::Dispatch);
         } // else it is cancelled
     }
 
     /// Calls in all channels.
     fn calls(&self) -> usize {
-        self.lanes.iter().map(Lane::live).sum()
+        self.lanes.iter().map(|lane| lane.live).sum()
     }
 
     fn is_broken(&self) -> bool {
@@ -340,9 +442,9 @@ impl Driver {
             }
             let left = self.lanes[idle].max_tasks - self.lanes[idle].given;
             let room = usize::try_from(left).unwrap_or(usize::MAX);
-            let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live());
-            let Some(longest) = longest.filter(|lane| lane.live() > 1) else { return };
-            let taken = longest.take_back(room.min(longest.live() / 2));
+            let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live);
+            let Some(longest) = longest.filter(|lane| lane.live > 1) else { return };
+            let taken = longest.take_back(room.min(longest.live / 2));
             if taken.is_empty() {
                 return; // they have begun meanwhile
             }
@@ -392,9 +494,27 @@ impl Driver {
         }
     }
 
-    fn flush(&mut self) {
-        for lane in &mut self.lanes {
-            lane.flush();
+    /// Sends what there is room for. Returns whether anything was sent.
+    fn flush(&mut self) -> bool {
+        (0..self.lanes.len()).fold(false, |any, lane| any | self.flush_lane(lane))
+    }
+
+    fn flush_lane(&mut self, lane: usize) -> bool {
+        let this = &mut self.lanes[lane];
+        if this.astray || (this.outbox.is_empty() && !this.ends_input) {
+            return false;
+        }
+        match this.flush() {
+            Ok(sent) => {
+                let retry_at = this.outbox.retry_at;
+                self.due_at(retry_at);
+                sent
+            }
+            Err(astray) => {
+                this.astray = true;
+                self.unfit(lane, format!("it wrote {astray}"));
+                false
+            }
         }
     }
 
@@ -411,29 +531,17 @@ impl Driver {
         true
     }
 
-    /// Sleeps until something happens, and deals with it.
-    fn wait(&mut self) {
-        let sleeps = self.shared.prepare_to_sleep();
-        let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
-        let own = pause.into_iter().chain(self.glances_at);
-        let timeout = match (sleeps, self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min()) {
-            (false, _) => Some(Duration::ZERO),
-            (true, deadline) => deadline.map(|at| at.saturating_duration_since(Instant::now())),
-        };
-        let (woken, happened) = self.poll(timeout);
-        self.shared.awake(woken);
-        for (lane, what) in happened.iter().enumerate() {
-            if what.stderr {
-                self.lanes[lane].read_stderr(&mut self.echo);
-            }
-            if what.stdout {
-                self.lanes[lane].read_stdout(&mut self.echo.teller);
-            }
-            if what.channel {
-                self.read_channel(lane);
-            }
-            if what.ended {
-                self.on(lane, Event::Exited);
+    /// Deals with what the driver thread was woken for, and with what is due.
+    fn deal_with(&mut self, happened: &[(u64, Source)]) {
+        for (worker, source) in happened {
+            // One that has been buried has nothing more to tell.
+            let Some(lane) = self.lanes.iter().position(|lane| lane.channel.worker == *worker) else { continue };
+            match source {
+                Source::Stdout => _ = self.lanes[lane].read_stdout(&mut self.echo.teller),
+                Source::Stderr => _ = self.lanes[lane].read_stderr(&mut self.echo),
+                Source::Socket => _ = self.read_socket(lane),
+                Source::End => self.on(lane, Event::Exited),
+                Source::Order => {}
             }
         }
         let now = Instant::now();
@@ -466,57 +574,16 @@ impl Driver {
         self.remove_dead();
     }
 
-    /// Whether an order woke the driver, and what happened to each worker.
-    fn poll(&self, timeout: Option<Duration>) -> (bool, Vec<Happened>) {
-        let mut polled = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
-        let mut places = Vec::with_capacity(self.lanes.len());
-        for lane in &self.lanes {
-            let ended = polled.len();
-            polled.push(PollFd::new(&lane.pidfd, PollFlags::IN));
-            let channel = (!lane.hung_up && !self.echo.teller.is_full()).then(|| {
-                let writes = if lane.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-                polled.push(PollFd::new(&lane.stream, PollFlags::IN | writes));
-                polled.len() - 1
-            });
-            let stderr = lane.stderr.as_ref().filter(|_| !self.echo.is_full()).map(|stderr| {
-                polled.push(PollFd::new(stderr, PollFlags::IN));
-                polled.len() - 1
-            });
-            let stdout = lane.speech.as_ref().and_then(|speech| speech.stdout.as_ref());
-            let stdout = stdout.filter(|_| !self.echo.is_full()).map(|stdout| {
-                polled.push(PollFd::new(stdout, PollFlags::IN));
-                polled.len() - 1
-            });
-            places.push((ended, channel, stderr, stdout));
-        }
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        });
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(error) => panic!("the driver's descriptors cannot be polled: {error}"),
-        }
-        let ready = |place: usize| polled[place].revents().intersects(!PollFlags::OUT);
-        let happened = places.into_iter().map(|(ended, channel, stderr, stdout)| Happened {
-            ended: ready(ended),
-            channel: channel.is_some_and(ready),
-            stderr: stderr.is_some_and(ready),
-            stdout: stdout.is_some_and(ready),
-        });
-        (ready(0), happened.collect())
-    }
-
-    /// Takes what the worker has sent. `false`: nothing was there.
-    fn read_channel(&mut self, lane: usize) -> bool {
+    /// Takes what has come through the socket. `false`: nothing was there.
+    fn read_socket(&mut self, lane: usize) -> bool {
         if self.lanes[lane].hung_up {
             return false;
         }
-        let Lane { reader, stream, .. } = &mut self.lanes[lane];
-        match reader.fill(stream) {
+        let Lane { greetings, arrivals, stream, .. } = &mut self.lanes[lane];
+        match greetings.fill(stream, arrivals) {
             Ok(0) => self.lanes[lane].hang_up(),
             Ok(_) => {
-                self.take_frames(lane);
+                self.take_frames(lane, |lane| &mut lane.greetings);
                 return true;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -526,9 +593,33 @@ impl Driver {
         false
     }
 
-    fn take_frames(&mut self, lane: usize) {
+    /// Takes what all workers have answered. `false`: nothing was there, or too much of what they said is still to be told.
+    fn take_replies(&mut self) -> bool {
+        !self.echo.teller.is_full() && (0..self.lanes.len()).fold(false, |any, lane| any | self.read_ring(lane))
+    }
+
+    /// Takes what the worker has answered. `false`: nothing was there.
+    fn read_ring(&mut self, lane: usize) -> bool {
+        let Lane { reader, rings, astray, .. } = &mut self.lanes[lane];
+        if *astray || !rings.has_replies() {
+            return false;
+        }
+        match reader.fill_with(|bytes, most| rings.receive(bytes, most)) {
+            Ok(_) => {
+                self.take_frames(lane, |lane| &mut lane.reader);
+                true
+            }
+            Err(why) => {
+                *astray = true;
+                self.unfit(lane, format!("it wrote {why}"));
+                false
+            }
+        }
+    }
+
+    fn take_frames(&mut self, lane: usize, reader: fn(&mut Lane) -> &mut FrameReader) {
         loop {
-            match self.lanes[lane].reader.next() {
+            match reader(&mut self.lanes[lane]).next() {
                 Ok(Some(frame)) => {
                     if let Err(why) = self.take_frame(lane, frame) {
                         return self.unfit(lane, why);
@@ -550,6 +641,8 @@ impl Driver {
                 self.greeted(lane);
                 Ok(())
             }
+            Kind::Bell => Ok(()), // whoever heard it looks at the rings anyway
+            Kind::Descriptor if self.lanes[lane].arrivals.number(frame.ticket) => Ok(()),
             Kind::Unfit => Err(String::from_utf8_lossy(&frame.body).into_owned()),
             Kind::Panicked => {
                 self.lanes[lane].panic = codec::decode(&frame.body).ok();
@@ -565,14 +658,15 @@ impl Driver {
                     self.lanes[lane].hear_out(&mut self.echo);
                     self.lanes[lane].panic = None;
                 }
-                let Some(call) = self.lanes[lane].in_flight.pop_front_if(|call| call.ticket == frame.ticket) else {
+                let attachments = self.attachments_of(lane, &frame)?;
+                let Some(call) = self.lanes[lane].pop_answered(frame.ticket) else {
                     return Err(format!("it answered call {}, which is not its next", frame.ticket));
                 };
                 match (frame.kind, call.parcel) {
                     (Kind::Reply, Some(parcel)) => {
                         self.lanes[lane].served = true;
                         self.restarts.served();
-                        let reply = Encoded { bytes: frame.body, attachments: frame.attachments };
+                        let reply = Encoded { bytes: frame.body, attachments };
                         self.settle(parcel, |parcel| parcel.complete(reply));
                     }
                     (Kind::Reply, None) if self.lanes[lane].state == State::Starting => {
@@ -590,6 +684,7 @@ impl Driver {
                 self.look_at_memory(lane);
                 if self.lanes[lane].in_flight.is_empty() {
                     self.lanes[lane].forget_contexts();
+                    self.read_last_words(lane);
                     self.lanes[lane].forget_words();
                     self.on(lane, Event::Drained);
                     self.idle(lane);
@@ -597,6 +692,18 @@ impl Driver {
                 Ok(())
             }
             kind => Err(format!("it sent a frame {kind:?} out of turn")),
+        }
+    }
+
+    /// The descriptors that belong to a frame. They were sent before it, through the socket.
+    fn attachments_of(&mut self, lane: usize, frame: &Frame) -> Result<Attachments, String> {
+        loop {
+            if let Some(attachments) = self.lanes[lane].arrivals.take(frame.attachments) {
+                return Ok(attachments);
+            }
+            if !self.read_socket(lane) {
+                return Err(WireError::Attachments(frame.kind).to_string());
+            }
         }
     }
 
@@ -644,7 +751,9 @@ impl Driver {
             return self.send_away(lane);
         }
         let limit = self.shared.chosen.recycling.idle_timeout;
-        self.lanes[lane].leaves_at = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let leaves_at = limit.and_then(|limit| Instant::now().checked_add(limit));
+        self.lanes[lane].leaves_at = leaves_at;
+        self.due_at(leaves_at);
     }
 
     /// Has a worker replaced that keeps too much memory.
@@ -687,12 +796,13 @@ impl Driver {
                 state => state.limit(),
             };
             this.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+            self.needs_thread |= !state.accepts_calls();
         }
         match action {
             Action::Nothing => {}
             Action::EndInput => {
                 self.lanes[lane].ends_input = true;
-                self.lanes[lane].flush();
+                self.flush_lane(lane);
             }
             Action::Terminate => self.lanes[lane].signal(Signal::TERM),
             Action::Kill => self.lanes[lane].signal(Signal::KILL),
@@ -700,16 +810,21 @@ impl Driver {
         }
     }
 
-    fn bury(&mut self, lane: usize) {
-        // What it said before it died counts.
-        while self.read_channel(lane) {}
-        let this = &mut self.lanes[lane];
-        // Bounded: a child of the worker's may still hold the pipe, and write for ever.
+    /// Reads what the worker's standard error holds. Bounded: somebody may hold the pipe and write for ever.
+    fn read_last_words(&mut self, lane: usize) {
         for _ in 0..LAST_READS {
-            if !this.read_stderr(&mut self.echo) {
+            if !self.lanes[lane].read_stderr(&mut self.echo) {
                 break;
             }
         }
+    }
+
+    fn bury(&mut self, lane: usize) {
+        // What it said before it died counts.
+        while self.read_socket(lane) {}
+        while self.read_ring(lane) {}
+        self.read_last_words(lane);
+        let this = &mut self.lanes[lane];
         this.hear_out(&mut self.echo);
         if this.doom.is_some() {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
@@ -731,7 +846,7 @@ impl Driver {
         let mut unbegun = Vec::new();
         let mut failed = Vec::new();
         let pid = lost.pid;
-        for InFlight { ticket, parcel, .. } in mem::take(&mut this.in_flight) {
+        for InFlight { ticket, parcel, .. } in this.take_all() {
             let Some(parcel) = parcel else { continue };
             match this.channel.claims.get(ticket) {
                 Claim::Begun => {
@@ -779,6 +894,7 @@ impl Driver {
     fn start_worker(&mut self) -> io::Result<()> {
         let worker = self.next_worker;
         let (claims, memory) = Claims::create()?;
+        let rings = ParentRings::map(&memory, RINGS_AT as u64)?;
         let chosen = &self.shared.chosen;
         let name = os::worker_name(&chosen.name_prefix, worker);
         let started = os::start_worker(&name, chosen.inner_threads, chosen.output.is_attributed(), &chosen.env)?;
@@ -793,7 +909,17 @@ impl Driver {
             }
             _ => {}
         }
-        self.lanes.push(Lane::new(worker, claims, started, &self.shared));
+        let lane = Lane::new(worker, claims, rings, started, &self.shared, &self.watch);
+        let watched = (|| {
+            self.watch.add(worker, Source::End, &lane.pidfd)?;
+            self.watch.add(worker, Source::Socket, &lane.stream)?;
+            if self.is_muted { Ok(()) } else { lane.watch_output(true) }
+        })();
+        if let Err(error) = watched {
+            lane.abandon();
+            return Err(error);
+        }
+        self.lanes.push(lane);
         self.tell_pids();
         Ok(())
     }
@@ -818,22 +944,9 @@ impl Driver {
     }
 }
 
-/// What `poll` found of one worker.
-struct Happened {
-    ended: bool,
-    channel: bool,
-    stderr: bool,
-    stdout: bool,
-}
-
-/// A driver that is gone leaves futures that nobody will ever complete.
-struct AbortIfPanic;
-
-impl Drop for AbortIfPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("concurrent-futures: the driver of a process pool panicked; aborting");
-            process::abort();
-        }
-    }
+/// Whether workers are started that are missing. Only the driver thread does: they die with the thread that started them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Starts {
+    Workers,
+    Nothing,
 }

@@ -18,7 +18,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) chosen: Choices,
     pub(crate) home: Home,
     pub(crate) wake: OwnedFd,
+    /// Calls have come since somebody who drives looked. Whoever drives looks at this once more when he has stopped.
+    calls_came: AtomicBool,
     inbox: Mutex<Inbox>,
     changed: Condvar,
 }
@@ -130,6 +132,7 @@ impl Shared {
             chosen,
             home: Home::new(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            calls_came: AtomicBool::new(false),
             inbox: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -139,7 +142,7 @@ impl Shared {
         self.inbox.lock()
     }
 
-    /// Changes the inbox, and makes the driver look at it.
+    /// Changes the inbox, and makes the driver thread look at it.
     pub(crate) fn order<T>(&self, change: impl FnOnce(&mut Inbox) -> T) -> T {
         let mut inbox = self.inbox.lock();
         let result = change(&mut inbox);
@@ -147,13 +150,31 @@ impl Shared {
         let sleeps = mem::take(&mut inbox.driver_sleeps);
         drop(inbox);
         if sleeps {
-            // WAKES: the driver in `poll`. It said under the lock that it would sleep, and only if there were
+            // WAKES: the driver in `epoll`. It said under the lock that it would sleep, and only if there were
             // no news, so each later order finds `driver_sleeps`; the counter stays readable until it is
             // read, so it cannot be missed between saying and polling. A full counter is as readable as
             // any, so an error changes nothing.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
         result
+    }
+
+    /// Somebody is to drive who may not have looked at everything.
+    pub(crate) fn call_came(&self) {
+        // ORDERING: SeqCst, as in `calls_came`, against `Engine::drive`: whoever drives sees this, or has stopped driving
+        // and leaves it to who said so.
+        self.calls_came.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether calls have come since this was asked last.
+    pub(crate) fn take_news(&self) -> bool {
+        self.calls_came.load(Ordering::SeqCst) && self.calls_came.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        // ORDERING: SeqCst; see `engine`.
+        fence(Ordering::SeqCst);
+        self.calls_came.load(Ordering::SeqCst)
     }
 
     /// The driver: begins to look at everything.
@@ -210,18 +231,20 @@ impl Shared {
         self.inbox.lock().refusal().is_some()
     }
 
-    /// Takes in a task that was admitted, or fails it.
+    /// Takes in a task that was admitted, or fails it. Somebody is to drive then.
     pub(crate) fn accept(&self, parcel: Parcel) {
         // Under one lock: a task is accepted before the pool is closed, or refused.
-        let refused = self.order(|inbox| match inbox.refusal() {
-            Some(refusal) => Some((parcel, refusal)),
+        let mut inbox = self.inbox.lock();
+        match inbox.refusal() {
+            Some(refusal) => {
+                drop(inbox);
+                drop(parcel.fail(refusal));
+            }
             None => {
                 inbox.queue.push_back(parcel.priority(), parcel);
-                None
+                drop(inbox);
+                self.call_came();
             }
-        });
-        if let Some((parcel, refusal)) = refused {
-            drop(parcel.fail(refusal));
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use std::{
     collections::{HashMap, VecDeque},
     io::{self, Read},
-    net::Shutdown,
+    mem,
     num::NonZeroU64,
     os::{
         fd::{AsFd, OwnedFd},
@@ -23,19 +23,24 @@ use std::{
 };
 
 use crate::{
-    attached::{Departures, send_with_descriptor},
+    attached::{Arrivals, Departures, send_with_descriptor},
     claims::{Claims, SLOTS},
     echo::Echo,
     inbox::{Shared, WorkerChannel},
     limits::{self, Limits},
     os,
     output::{OutputStream, Speech},
+    ring::{Astray, ParentRings, this_cpu},
     supervisor::State,
+    watch::{Source, Watch},
     wire::{FrameReader, Header, Kind, NO_TICKET, SMALL_BYTES, put_call_head, put_frame},
 };
 
 /// Calls in a worker's channel at most, of those that have not been taken back.
-pub(crate) const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 48;
+
+/// Calls in a worker's channel, before the arguments of more of them are to wait until there is room in its ring.
+const SHALLOW: usize = 2;
 
 /// How much of a worker's standard error is kept for the error of a lost task.
 const TAIL_BYTES: usize = 4096;
@@ -48,6 +53,7 @@ const AFTER_HANG_UP: Duration = Duration::from_secs(1);
 pub(crate) struct Lane {
     pub(crate) state: State,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) channel: Arc<WorkerChannel>,
     pub(crate) stream: UnixStream,
     pub(crate) child: Child,
@@ -59,10 +65,16 @@ pub(crate) struct Lane {
     pub(crate) name: Arc<str>,
     /// Its last panic since it answered a call.
     pub(crate) panic: Option<Panic>,
+    pub(crate) rings: ParentRings,
+    /// What comes through the socket, and through the ring.
+    pub(crate) greetings: FrameReader,
+    pub(crate) arrivals: Arrivals,
     pub(crate) reader: FrameReader,
     pub(crate) outbox: Outbox,
     /// In the order in which they were sent, which is the order of the answers.
     pub(crate) in_flight: VecDeque<InFlight>,
+    /// How many of them have not been taken back.
+    pub(crate) live: usize,
     pub(crate) next_ticket: u64,
     /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
     pub(crate) contexts: HashMap<ContextId, Weak<Vec<u8>>>,
@@ -70,8 +82,8 @@ pub(crate) struct Lane {
     /// It has answered a call, or begun one.
     pub(crate) served: bool,
     pub(crate) hung_up: bool,
-    /// Nothing can be sent to it any more.
-    pub(crate) deaf: bool,
+    /// What it wrote cannot be: its rings are not looked at any more.
+    pub(crate) astray: bool,
     /// It was sent away before it was ready, since nothing was left for it to do.
     pub(crate) dismissed: bool,
     /// What it is being killed for.
@@ -120,11 +132,19 @@ pub(crate) struct InFlight {
 }
 
 impl Lane {
-    pub(crate) fn new(worker: u64, claims: Claims, started: os::Started, shared: &Arc<Shared>) -> Lane {
+    pub(crate) fn new(
+        worker: u64,
+        claims: Claims,
+        rings: ParentRings,
+        started: os::Started,
+        shared: &Arc<Shared>,
+        watch: &Arc<Watch>,
+    ) -> Lane {
         let state = State::Starting;
         Lane {
             state,
             deadline: state.limit().and_then(|limit| Instant::now().checked_add(limit)),
+            watch: Arc::clone(watch),
             channel: Arc::new(WorkerChannel { worker, claims, shared: Arc::clone(shared) }),
             stream: started.channel,
             child: started.child,
@@ -134,15 +154,19 @@ impl Lane {
             speech: shared.chosen.output.is_attributed().then(|| Speech::new(started.stdout)),
             name: os::worker_name(&shared.chosen.name_prefix, worker).into(),
             panic: None,
+            rings,
+            greetings: FrameReader::new(),
+            arrivals: Arrivals::default(),
             reader: FrameReader::new(),
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
+            live: 0,
             next_ticket: 0,
             contexts: HashMap::new(),
             greeted: false,
             served: false,
             hung_up: false,
-            deaf: false,
+            astray: false,
             dismissed: false,
             doom: None,
             given: 0,
@@ -159,9 +183,22 @@ impl Lane {
         }
     }
 
-    /// Calls in the channel that have not been taken back.
-    pub(crate) fn live(&self) -> usize {
-        self.in_flight.iter().filter(|call| call.parcel.is_some()).count()
+    /// The oldest call in the channel, if it is the one with this ticket.
+    pub(crate) fn pop_answered(&mut self, ticket: u64) -> Option<InFlight> {
+        let call = self.in_flight.pop_front_if(|call| call.ticket == ticket)?;
+        self.live -= usize::from(call.parcel.is_some());
+        Some(call)
+    }
+
+    /// All calls in the channel, whose worker is gone.
+    pub(crate) fn take_all(&mut self) -> VecDeque<InFlight> {
+        self.live = 0;
+        mem::take(&mut self.in_flight)
+    }
+
+    /// Whether the worker has something to do, or to be sent: then something may come of it.
+    pub(crate) fn is_engaged(&self) -> bool {
+        !self.in_flight.is_empty() || !self.outbox.is_empty()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -170,12 +207,15 @@ impl Lane {
 
     /// Whether another call can be put into the channel, where no more than `depth` are to be.
     pub(crate) fn takes_calls(&self, depth: usize) -> bool {
-        self.serves() && self.in_flight.len() < SLOTS && self.live() < depth
+        self.serves()
+            && self.in_flight.len() < SLOTS
+            && self.live < depth
+            && (self.live < SHALLOW || self.outbox.is_empty())
     }
 
     /// Whether it answers calls, now and later.
     fn serves(&self) -> bool {
-        self.state.accepts_calls() && !self.hung_up && !self.deaf && !self.is_retired()
+        self.state.accepts_calls() && !self.hung_up && !self.is_retired()
     }
 
     /// Whether it is given no more calls, and leaves when it has answered those that it has.
@@ -207,7 +247,6 @@ impl Lane {
     pub(crate) fn new_ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.channel.claims.offer(ticket);
         ticket
     }
 
@@ -229,6 +268,7 @@ impl Lane {
         self.outbox.put_call(ticket, &parcel);
         let look_at = parcel.time_limit().and_then(|limit| Instant::now().checked_add(limit));
         self.in_flight.push_back(InFlight { ticket, parcel: Some(parcel), look_at });
+        self.live += 1;
         self.given += 1;
         self.leaves_at = None;
         true
@@ -247,6 +287,7 @@ impl Lane {
             }
         }
         self.given -= taken.len() as u64;
+        self.live -= taken.len();
         taken
     }
 
@@ -268,7 +309,7 @@ impl Lane {
     /// When something is to be done about this worker, if nothing happens before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let limits = self.in_flight.iter().filter_map(|call| call.look_at);
-        limits.chain(self.deadline).chain(self.leaves_at).chain(self.due_at).min()
+        limits.chain(self.deadline).chain(self.leaves_at).chain(self.due_at).chain(self.outbox.retry_at).min()
     }
 
     pub(crate) fn forget_contexts(&mut self) {
@@ -287,21 +328,23 @@ impl Lane {
         os::signal(&self.child, &self.pidfd, signal);
     }
 
-    pub(crate) fn flush(&mut self) {
-        if !self.hung_up && self.outbox.flush(&self.stream).is_err() {
-            // It reads no more. What it still has to say is read as ever.
-            self.deaf = true;
-            self.expect_end();
+    /// Sends as much as there is room for. Returns whether anything was sent.
+    pub(crate) fn flush(&mut self) -> Result<bool, Astray> {
+        let sent = !self.hung_up && self.outbox.flush(&mut self.rings, &self.stream)?;
+        if sent {
+            self.rings.note_cpu(this_cpu());
+            self.rings.wake();
         }
         if self.ends_input && self.outbox.is_empty() {
             self.ends_input = false;
-            // An error means that it has hung up already.
-            let _ = self.stream.shutdown(Shutdown::Write);
+            self.rings.close();
         }
+        Ok(sent)
     }
 
     pub(crate) fn hang_up(&mut self) {
         self.hung_up = true;
+        self.watch.remove(&self.stream);
         self.expect_end();
     }
 
@@ -319,6 +362,7 @@ impl Lane {
         let mut bytes = [0; 8192];
         match stderr.read(&mut bytes) {
             Ok(0) => {
+                self.watch.remove(stderr);
                 self.stderr = None;
                 false
             }
@@ -331,6 +375,31 @@ impl Lane {
             }
             Err(error) => error.kind() == io::ErrorKind::Interrupted,
         }
+    }
+
+    /// Begins or ceases to watch what it writes.
+    pub(crate) fn watch_output(&self, watches: bool) -> io::Result<()> {
+        let stdout = self
+            .speech
+            .as_ref()
+            .and_then(|speech| speech.stdout.as_ref())
+            .map(|stdout| (Source::Stdout, stdout.as_fd()));
+        let stderr = self.stderr.as_ref().map(|stderr| (Source::Stderr, stderr.as_fd()));
+        for (source, stream) in stdout.into_iter().chain(stderr) {
+            if watches {
+                self.watch.add(self.channel.worker, source, stream)?;
+            } else {
+                self.watch.remove(stream);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a worker that was only just started, and forgets it.
+    pub(crate) fn abandon(mut self) {
+        // As `os::abandon` does.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Adds a line of our own to what will be told of this worker's end.
@@ -361,19 +430,38 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.watch.remove(&self.pidfd);
+        self.watch.remove(&self.stream);
+        let _ = self.watch_output(false); // which cannot fail
+    }
+}
+
 /// Bytes on their way to a worker.
 #[derive(Default)]
 pub(crate) struct Outbox {
     segments: VecDeque<Segment>,
     /// How much of the first segment is sent.
     sent: usize,
+    /// The socket took no more: when it is tried again.
+    pub(crate) retry_at: Option<Instant>,
     descriptors: Departures,
+    /// A buffer that was sent, for the next frames.
+    spare: Vec<u8>,
 }
+
+/// How long after the socket took no more descriptors it is tried again. Nothing tells that it would take some.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A larger buffer is not kept.
+const KEPT_BYTES: usize = 64 << 10;
 
 enum Segment {
     Frames(Vec<u8>),
     /// Large arguments, or a context, sent from where they are.
     Value(Arc<Vec<u8>>),
+    /// Goes through the socket.
     Descriptor(Vec<u8>, Arc<OwnedFd>),
 }
 
@@ -391,9 +479,14 @@ impl Outbox {
         self.segments.is_empty()
     }
 
+    /// Whether more can be sent as soon as there is room in the ring.
+    pub(crate) fn wants_room(&self) -> bool {
+        !self.is_empty() && self.retry_at.is_none()
+    }
+
     fn frames(&mut self) -> &mut Vec<u8> {
         if !matches!(self.segments.back(), Some(Segment::Frames(_))) {
-            self.segments.push_back(Segment::Frames(Vec::new()));
+            self.segments.push_back(Segment::Frames(mem::take(&mut self.spare)));
         }
         match self.segments.back_mut() {
             Some(Segment::Frames(bytes)) => bytes,
@@ -418,7 +511,8 @@ impl Outbox {
     fn put_descriptors(&mut self, attachments: &Attachments) {
         for descriptor in attachments {
             let message = self.descriptors.message();
-            self.segments.push_back(Segment::Descriptor(message, Arc::clone(descriptor)));
+            self.segments.push_back(Segment::Descriptor(message.clone(), Arc::clone(descriptor)));
+            self.frames().extend(message); // tells the worker to receive it
         }
     }
 
@@ -452,27 +546,40 @@ impl Outbox {
         put_frame(Kind::Forget, id.0, &[], self.frames());
     }
 
-    /// Sends as much as the worker takes now.
-    fn flush(&mut self, stream: &UnixStream) -> io::Result<()> {
+    /// Sends as much as there is room for. Returns whether anything was sent.
+    fn flush(&mut self, rings: &mut ParentRings, socket: &UnixStream) -> Result<bool, Astray> {
+        let mut any = false;
+        self.retry_at = None;
         while let Some(segment) = self.segments.front() {
             let bytes = segment.bytes();
-            if self.sent == bytes.len() {
-                self.segments.pop_front();
-                self.sent = 0;
-                continue;
-            }
-            let result = match segment {
-                Segment::Descriptor(_, descriptor) if self.sent == 0 => {
-                    send_with_descriptor(stream, bytes, descriptor.as_fd())
+            let sent = match segment {
+                Segment::Descriptor(_, descriptor) => {
+                    let result = match self.sent {
+                        0 => send_with_descriptor(socket, bytes, descriptor.as_fd()),
+                        sent => os::send(socket, &bytes[sent..]),
+                    };
+                    // If the worker is gone, that is noticed elsewhere.
+                    let Ok(sent) = result else {
+                        self.retry_at = Instant::now().checked_add(RETRY);
+                        break;
+                    };
+                    sent
                 }
-                _ => os::send(stream, &bytes[self.sent..]),
+                _ => rings.send(&bytes[self.sent..])?,
             };
-            match result {
-                Ok(sent) => self.sent += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+            any |= sent > 0;
+            self.sent += sent;
+            if self.sent < bytes.len() {
+                break;
+            }
+            self.sent = 0;
+            if let Some(Segment::Frames(mut bytes)) = self.segments.pop_front()
+                && bytes.capacity() <= KEPT_BYTES
+            {
+                bytes.clear();
+                self.spare = bytes;
             }
         }
-        Ok(())
+        Ok(any)
     }
 }

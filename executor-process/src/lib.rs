@@ -5,7 +5,10 @@
 //! | `pool` | the handle: accepting tasks, shutdown |
 //! | `builder` | what can be chosen |
 //! | `supervisor` | the life of a worker process, as pure transitions |
-//! | `driver` | the one thread that feeds the supervisor with events and does what it says |
+//! | `driver` | feeds the supervisor with events and does what it says |
+//! | `engine` | who drives: submitters, waiters, or the driver thread |
+//! | `watch` | what the driver thread sleeps on |
+//! | `ring` | how frames pass from process to process |
 //! | `inbox` | what handle and driver share |
 //! | `lane` | one worker process, and what lies in its channel |
 //! | `announcer`, `echo`, `teller` | where callbacks run, where workers' standard error goes on, and where it is told whose it is |
@@ -31,6 +34,7 @@ mod claims;
 mod cpu_timer;
 mod driver;
 mod echo;
+mod engine;
 mod inbox;
 mod lane;
 mod limits;
@@ -39,11 +43,13 @@ mod output;
 mod pool;
 mod records;
 mod reuse;
+mod ring;
 mod segment;
 mod shared;
 mod supervisor;
 mod teller;
 mod uplink;
+mod watch;
 mod wire;
 pub mod worker;
 

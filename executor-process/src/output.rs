@@ -202,6 +202,7 @@ impl Lane {
         let mut bytes = [0; 8192];
         match stdout.read(&mut bytes) {
             Ok(0) => {
+                self.watch.remove(stdout);
                 self.speech.as_mut().expect("it was there").stdout = None;
                 false
             }

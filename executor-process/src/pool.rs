@@ -4,11 +4,13 @@ use executor_core::{
     BuildError, Executor, Failure, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
     admission::{Admission, Full, Permit},
     blocking,
+    drive::Drive,
     sync::Mutex,
     task::Parcel,
     worker_call::WorkerCall,
 };
 use std::{
+    cell::Cell,
     fmt, io,
     num::NonZeroUsize,
     sync::{
@@ -21,7 +23,7 @@ use std::{
 
 use crate::{
     builder::{self, ProcessPoolExecutorBuilder},
-    driver,
+    engine::Engine,
     inbox::{Choices, Shared, Stop},
     os::InnerThreads,
     records, reuse,
@@ -61,6 +63,7 @@ use crate::{
 /// ```
 pub struct ProcessPoolExecutor {
     shared: Arc<Shared>,
+    engine: Arc<Engine>,
     driver: Mutex<Option<JoinHandle<()>>>,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
@@ -154,11 +157,12 @@ impl ProcessPoolExecutor {
             records: records::Here::find(),
             admission: Arc::new(Admission::new(capacity, when_full.unwrap_or_default(), max_workers)),
         })?);
-        let driven = Arc::clone(&shared);
-        let driver = thread::Builder::new()
-            .name(format!("{}-driver", shared.chosen.name_prefix))
-            .spawn(|| driver::run(driven))?;
-        Ok(ProcessPoolExecutor { shared, driver: Mutex::new(Some(driver)), dismissed: AtomicBool::new(false) })
+        let engine = Arc::new(Engine::new(Arc::clone(&shared))?);
+        shared.chosen.admission.set_driver(&engine);
+        let driven = Arc::clone(&engine);
+        let driver =
+            thread::Builder::new().name(format!("{}-driver", shared.chosen.name_prefix)).spawn(move || driven.run())?;
+        Ok(ProcessPoolExecutor { shared, engine, driver: Mutex::new(Some(driver)), dismissed: AtomicBool::new(false) })
     }
 
     /// Encodes a task that was admitted, on the thread that submits it: errors are there at once, and the driver runs no
@@ -166,9 +170,26 @@ impl ProcessPoolExecutor {
     fn accept(&self, task: Task, permit: Permit) {
         task.hold(permit);
         match task.pack() {
-            Ok(parcel) => self.shared.accept(parcel),
+            Ok(parcel) => self.engine.accept(parcel),
             Err(announcement) => drop(announcement),
         }
+    }
+
+    fn enter_when_there_is_room(&self, deadline: Option<Instant>) -> Result<Permit, Full> {
+        let admission = &self.shared.chosen.admission;
+        let enter = || admission.enter(deadline, || self.shared.is_closed());
+        blocking::while_blocked(|| {
+            let entered = Cell::new(None);
+            let has_entered = || {
+                let found = entered.take().or_else(|| admission.try_enter().ok());
+                let is_inside = found.is_some();
+                entered.set(found);
+                is_inside
+            };
+            let mut slept = None;
+            self.engine.wait(deadline, &has_entered, &mut || slept = Some(enter()));
+            entered.take().map(Ok).or(slept).unwrap_or_else(enter)
+        })
     }
 
     /// The worker processes that there are now.
@@ -241,7 +262,7 @@ impl Executor for ProcessPoolExecutor {
                 WhenFull::Reject => drop(task.fail(queue_full(full))),
                 WhenFull::CallerRuns => task.run(|| ()),
                 _ => {
-                    let entered = blocking::while_blocked(|| admission.enter(None, || shared.is_closed()));
+                    let entered = self.enter_when_there_is_room(None);
                     self.accept(task, entered.expect("without a deadline it ends with room, or with the pool"));
                 }
             },
@@ -254,7 +275,7 @@ impl Executor for ProcessPoolExecutor {
             true => Err(full),
             false => {
                 let deadline = Instant::now().checked_add(limit);
-                blocking::while_blocked(|| shared.chosen.admission.enter(deadline, || shared.is_closed()))
+                self.enter_when_there_is_room(deadline)
             }
         });
         let refusal = shared.inbox().refusal();

@@ -15,19 +15,30 @@ use std::{
 };
 
 use crate::{
-    attached::{Departures, send_all},
+    attached::Departures,
+    ring::{Room, WorkerReplies},
     wire::{Kind, NO_TICKET, put_frame},
 };
 
-/// The channel of this process, if it is a worker. The lock keeps frames whole.
-static CHANNEL: OnceLock<Mutex<&'static UnixStream>> = OnceLock::new();
+/// This process's end of its ring, if it is a worker. The lock keeps frames whole.
+static UPLINK: OnceLock<Mutex<Uplink>> = OnceLock::new();
+
+struct Uplink {
+    replies: WorkerReplies<Bell>,
+    socket: &'static UnixStream,
+    descriptors: Departures,
+}
+
+/// Wakes the parent's driver.
+pub(crate) type Bell = Box<dyn Fn() + Send>;
 
 /// The call that this process makes now.
 static TICKET: AtomicU64 = AtomicU64::new(NO_TICKET);
 
 /// Opens the way up, and has it tell of panics.
-pub(crate) fn open(channel: &'static UnixStream) {
-    let _ = CHANNEL.set(Mutex::new(channel)); // a process becomes a worker once
+pub(crate) fn open(replies: WorkerReplies<Bell>, socket: &'static UnixStream) {
+    let uplink = Uplink { replies, socket, descriptors: Departures::default() };
+    let _ = UPLINK.set(Mutex::new(uplink)); // a process becomes a worker once
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // One that core raises for another that cannot go on says less than that one.
@@ -58,21 +69,20 @@ impl Drop for Entered {
     }
 }
 
-/// Sends a frame that says something of the call that is being made. A parent that is gone is not told.
+/// Sends a frame that says something of the call that is being made, from any thread. A parent that is gone is not told.
 pub(crate) fn tell(kind: Kind, body: &[u8]) {
     let mut frame = Vec::new();
     put_frame(kind, TICKET.load(Ordering::Relaxed), body, &mut frame);
-    let _ = send(&frame);
+    if let Some(uplink) = UPLINK.get() {
+        let _ = uplink.lock().replies.send(&frame, Room::Napping);
+    }
 }
 
-/// Sends whole frames.
-pub(crate) fn send(bytes: &[u8]) -> io::Result<()> {
-    let Some(channel) = CHANNEL.get() else { return Ok(()) };
-    send_all(&channel.lock(), bytes)
-}
-
-/// Sends the descriptors that belong to the next frame.
-pub(crate) fn send_descriptors(departures: &mut Departures, attachments: &Attachments) -> io::Result<()> {
-    let Some(channel) = CHANNEL.get() else { return Ok(()) };
-    if attachments.is_empty() { Ok(()) } else { departures.send_all(&channel.lock(), attachments) }
+/// Sends whole frames, and before them what belongs to the last of them. Only for the thread that answers calls.
+pub(crate) fn answer(frames: &[u8], attachments: &Attachments) -> io::Result<()> {
+    let Some(uplink) = UPLINK.get() else { return Ok(()) };
+    let mut uplink = uplink.lock();
+    let Uplink { replies, socket, descriptors } = &mut *uplink;
+    descriptors.send_all(socket, attachments)?;
+    Ok(replies.send(frames, Room::Asleep)?)
 }

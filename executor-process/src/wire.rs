@@ -1,12 +1,17 @@
-//! What goes through a worker's channel: a Unix stream socket of its own, with whole frames in both directions.
+//! What goes through a worker's channel: whole frames in both directions, through its rings. Before it has these, and to wake
+//! the parent, through a Unix stream socket of its own.
 //!
 //! ```text
 //!  frame = kind: u32 │ attachments: u32 │ ticket: u64 │ length: u64 │ body: length bytes     all little-endian
 //!
 //!  parent ► worker                               worker ► parent
-//!  Hello    version, build, parent's pid  (+ claims descriptor)
+//!  through the socket:
+//!  Hello    version, build, parent's pid  (+ the memory's descriptor)
 //!                                                Hello     version, build
 //!                                                Unfit     why it cannot serve, as text
+//!                                                Bell      something is in the ring
+//!  Descriptor  ticket: its number (+ the descriptor), from either side; see `attached`
+//!  through the rings:
 //!  Context  ticket: its id; encoded value
 //!  Forget   ticket: its id
 //!  AtExit   as `Call`: to be made before it leaves
@@ -15,7 +20,7 @@
 //!  Limits   what it may use, as `limits` wrote it; before any call
 //!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
-//!  Descriptor  ticket: its number (+ the descriptor), from either side; see `attached`
+//!  Descriptor  ticket: its number; it is in the socket
 //!                                                Panicked  the call to which it belongs, or none; where, and why
 //!                                                Record    likewise; a log record
 //! ```
@@ -23,7 +28,7 @@
 //! `attachments` is how many descriptors belong to the frame; they have come before it.
 //!
 //! `Hello` is the first frame of either side, and its layout stays for ever, so that two versions can at least tell
-//! each other that they differ. The end of the stream is the order to leave.
+//! each other that they differ. The order to leave is a word beside the rings.
 
 use executor_core::{
     Call,
@@ -40,7 +45,7 @@ use std::{
 use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME};
 
 /// Of the frames below. To be raised with any change to them.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 const HEADER_BYTES: usize = 24;
 const NAME_BYTES: usize = 40;
@@ -68,10 +73,11 @@ pub(crate) enum Kind {
     Panicked = 12,
     Record = 13,
     Limits = 14,
+    Bell = 15,
 }
 
 impl Kind {
-    const ALL: [Kind; 14] = [
+    const ALL: [Kind; 15] = [
         Kind::Hello,
         Kind::Unfit,
         Kind::Context,
@@ -86,6 +92,7 @@ impl Kind {
         Kind::Panicked,
         Kind::Record,
         Kind::Limits,
+        Kind::Bell,
     ];
 }
 
@@ -101,9 +108,10 @@ pub(crate) struct Header {
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: Kind,
+    /// How many descriptors belong to it.
+    pub(crate) attachments: u32,
     pub(crate) ticket: u64,
     pub(crate) body: Vec<u8>,
-    pub(crate) attachments: Attachments,
 }
 
 /// Bytes that are no frame.
@@ -264,30 +272,23 @@ impl Fields<'_> {
 /// Cuts a stream into frames.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    /// Where reads arrive.
+    /// Where reads from a stream arrive.
     arrived: Box<[u8]>,
     /// Bytes that were read and not yet cut; those before `cut` are done with.
     buffer: Vec<u8>,
     cut: usize,
     /// A frame whose large body is being read into its own buffer.
     large: Option<(Header, Vec<u8>)>,
-    /// Those of frames that are not yet cut.
-    descriptors: Arrivals,
 }
 
 impl FrameReader {
     pub(crate) fn new() -> Self {
-        FrameReader {
-            arrived: vec![0; SMALL_BYTES].into(),
-            buffer: Vec::new(),
-            cut: 0,
-            large: None,
-            descriptors: Arrivals::default(),
-        }
+        FrameReader { arrived: Box::default(), buffer: Vec::new(), cut: 0, large: None }
     }
 
-    /// Reads what is there, or waits for some if the stream blocks. Returns how many bytes: 0 is the end.
-    pub(crate) fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
+    /// Reads what is there, or waits for some if the stream blocks; descriptors go to `arrivals`. Returns how many bytes: 0 is
+    /// the end.
+    pub(crate) fn fill(&mut self, stream: &UnixStream, arrivals: &mut Arrivals) -> io::Result<usize> {
         if let Some((header, body)) = &mut self.large {
             let left = header.length - body.len() as u64;
             if left > 0 {
@@ -302,24 +303,31 @@ impl FrameReader {
         }
         self.buffer.drain(..self.cut);
         self.cut = 0;
-        let got = self.descriptors.receive(stream, &mut self.arrived)?;
+        if self.arrived.is_empty() {
+            self.arrived = vec![0; SMALL_BYTES].into();
+        }
+        let got = arrivals.receive(stream, &mut self.arrived)?;
         self.buffer.extend_from_slice(&self.arrived[..got]);
         Ok(got)
     }
 
-    /// The next whole frame of what was read.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
-        while let Some((header, body)) = self.cut()? {
-            let Header { kind, ticket, .. } = header;
-            if kind != Kind::Descriptor {
-                let attachments = self.descriptors.take(header.attachments).ok_or(WireError::Attachments(kind))?;
-                return Ok(Some(Frame { kind, ticket, body, attachments }));
-            }
-            if !self.descriptors.number(ticket) {
-                return Err(WireError::Attachments(kind));
+    /// Has `take` append what is there, but no more than so many bytes.
+    pub(crate) fn fill_with<T>(&mut self, take: impl FnOnce(&mut Vec<u8>, usize) -> T) -> T {
+        if let Some((header, body)) = &mut self.large {
+            let left = header.length - body.len() as u64;
+            if left > 0 {
+                return take(body, left.min(READ_AT_ONCE_BYTES) as usize);
             }
         }
-        Ok(None)
+        self.buffer.drain(..self.cut);
+        self.cut = 0;
+        take(&mut self.buffer, usize::MAX)
+    }
+
+    /// The next whole frame of what was read.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        let Some((Header { kind, attachments, ticket, .. }, body)) = self.cut()? else { return Ok(None) };
+        Ok(Some(Frame { kind, attachments, ticket, body }))
     }
 
     fn cut(&mut self) -> Result<Option<(Header, Vec<u8>)>, WireError> {
@@ -377,7 +385,7 @@ mod tests {
                 while let Some(frame) = reader.next()? {
                     frames.push(frame);
                 }
-                if reader.fill(&theirs).unwrap() == 0 {
+                if reader.fill(&theirs, &mut Arrivals::default()).unwrap() == 0 {
                     return Ok(());
                 }
             }

@@ -22,7 +22,7 @@ use executor_core::{
 };
 use rustix::{
     io::FdFlags,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 use std::{
@@ -38,12 +38,14 @@ use std::{
 };
 
 use crate::{
-    attached::Departures,
-    claims::Claims,
+    attached::{Inlet, send_all},
+    claims::{Claims, RINGS_AT},
     cpu_timer::CpuTimer,
     limits::Limits,
     os::MARKER,
-    records, uplink,
+    records,
+    ring::{WorkerRequests, map_worker},
+    uplink::{self, Bell},
     wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
 };
 
@@ -115,22 +117,25 @@ fn serve(name: &str) -> io::Result<()> {
     rustix::thread::set_name(&std::ffi::CString::new(name).unwrap_or_default())?;
     // Leaked, so that every thread may tell through it, as long as the process lives.
     let channel: &'static UnixStream = Box::leak(Box::new(take_channel()?));
-    let (parent, claims) = greeting(channel)?;
+    let (parent, memory) = greeting(channel)?;
     if getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get() as u64) != Some(parent.pid) {
         return Ok(()); // it ended before it could be watched
     }
-    uplink::open(channel);
     let own = Hello::of_this_process();
     let mut out = Vec::new();
     if let Err(why) = own.accepts(parent) {
         // Not one call is answered: another build's offsets mean something else here.
         put_frame(Kind::Unfit, 0, why.as_bytes(), &mut out);
-        uplink::send(&out)?;
+        send_all(channel, &out)?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the parent cannot be served: {why}")));
     }
+    let claims = Arc::new(Claims::map(&memory)?);
+    let (requests, replies) = map_worker(&memory, RINGS_AT as u64, || -> Bell { Box::new(|| ring_bell(channel)) })?;
+    drop(memory);
+    uplink::open(replies, channel);
     own.put(&mut out);
-    uplink::send(&out)?;
-    answer_calls(channel, &Arc::new(Claims::map(claims)?))
+    send_all(channel, &out)?;
+    answer_calls(requests, Inlet::new(channel), &claims)
 }
 
 /// Moves the channel away from standard input, which calls then find empty.
@@ -170,7 +175,7 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::WAITALL | RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(channel.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
-    let claims = ancillary.drain().find_map(|message| match message {
+    let memory = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
@@ -179,38 +184,37 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
         return Err(no_greeting());
     }
     let hello = Hello::get(&bytes[HELLO_BYTES - 24..])?;
-    Ok((hello, claims.ok_or_else(no_greeting)?))
+    Ok((hello, memory.ok_or_else(no_greeting)?))
 }
 
-fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
+fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &Arc<Claims>) -> io::Result<()> {
     let mut reader = FrameReader::new();
     let mut contexts = ContextStore::default();
     let mut out = Vec::new();
-    let mut descriptors = Departures::default();
     let mut at_exit = None;
     let mut flushes = false;
     let mut cpu_timer = None;
     loop {
         let Some(frame) = reader.next()? else {
-            if reader.fill(channel)? == 0 {
+            if !reader.fill_with(|bytes, most| requests.receive(bytes, most))? && !requests.await_requests() {
                 break;
             }
             continue;
         };
+        let mut attachments = Attachments::new();
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
-                let call = incoming(&frame.body, frame.attachments)?;
+                let call = incoming(&frame.body, inlet.take(&frame)?)?;
                 cpu_timer.iter().for_each(CpuTimer::start);
                 let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
                 let _told = uplink::enter(frame.ticket);
-                let attachments =
-                    put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
-                uplink::send_descriptors(&mut descriptors, &attachments)?;
+                attachments = put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
                 if flushes {
                     let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
                 }
             }
-            Kind::AtExit => at_exit = Some(frame),
+            Kind::Descriptor => inlet.receive()?,
+            Kind::AtExit => at_exit = Some((inlet.take(&frame)?, frame.body)),
             Kind::Flush => flushes = true,
             Kind::Forward => records::install(&frame.body),
             Kind::Limits => {
@@ -218,9 +222,12 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
                 limits.set()?;
                 cpu_timer = limits.cpu_time.map(CpuTimer::new).transpose()?;
             }
-            Kind::Call => put_frame(Kind::Skipped, frame.ticket, &[], &mut out),
+            Kind::Call => {
+                inlet.take(&frame)?; // they came, whether the call is made or not
+                put_frame(Kind::Skipped, frame.ticket, &[], &mut out);
+            }
             Kind::Context => {
-                let value = Encoded { bytes: frame.body, attachments: frame.attachments };
+                let value = Encoded { attachments: inlet.take(&frame)?, bytes: frame.body };
                 contexts.insert(ContextId(frame.ticket), value);
             }
             Kind::Forget => contexts.forget(ContextId(frame.ticket)),
@@ -228,21 +235,21 @@ fn answer_calls(channel: &UnixStream, claims: &Arc<Claims>) -> io::Result<()> {
             | Kind::Unfit
             | Kind::Reply
             | Kind::Skipped
-            | Kind::Descriptor
             | Kind::Panicked
-            | Kind::Record) => {
+            | Kind::Record
+            | Kind::Bell) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
             }
         }
         // At once, rather than with the next reply: the next call may take for ever.
-        uplink::send(&out)?;
+        uplink::answer(&out, &attachments)?;
         out.clear();
         out.shrink_to(KEPT_BYTES);
     }
     cpu_timer.iter().for_each(CpuTimer::stop); // the finalizer has a limit of its own
-    if let Some(frame) = at_exit {
+    if let Some((attachments, body)) = at_exit {
         // Its panic is printed by the hook; nothing is left that it could break.
-        make(incoming(&frame.body, frame.attachments)?, &mut contexts, &mut out);
+        make(incoming(&body, attachments)?, &mut contexts, &mut out);
     }
     Ok(())
 }
@@ -257,4 +264,12 @@ fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> A
     // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
     unsafe { portable::answer(call, contexts, out) }
+}
+
+/// Wakes the parent's driver.
+fn ring_bell(channel: &UnixStream) {
+    let mut bell = Vec::new();
+    put_frame(Kind::Bell, 0, &[], &mut bell);
+    // A channel that takes no more holds bells that nobody has heard yet. A parent that is gone hears nothing.
+    let _ = rustix::net::send(channel, &bell, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }

@@ -1,0 +1,688 @@
+//! How bytes go from one process to another without the kernel: two rings in memory that a parent and one worker share,
+//! requests in the one and replies in the other, and a word for each side by which it says that it sleeps.
+//!
+//! ```text
+//!                    read                 written
+//!                     ▼                      ▼
+//!  ring   ·  ·  ·  ·  █  █  █  █  █  █  █  █  ·  ·  ·     positions only grow; a byte lies at its position modulo the size
+//! ```
+//!
+//! What is written is a stream, so a frame may be larger than its ring: it then passes through in pieces. Each
+//! position has one writer. Nothing that the other side wrote is trusted: its positions are checked, and bytes are
+//! copied out before anybody looks at them. Who sleeps when, and why no wake-up is lost: `ring.md`.
+
+#![expect(unsafe_code, reason = "memory that two processes share is mapped, and copied from and to")]
+#![doc = include_str!("ring.md")]
+
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    thread::{futex, sched_getcpu},
+};
+use std::{
+    fmt, hint, io,
+    os::fd::AsFd,
+    ptr::{self, NonNull},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Of one ring. Enough for both sides to go on while they copy, and little enough to stay in a cache.
+const RING_BYTES: usize = 128 << 10;
+
+/// What is copied at once: the other side begins with it meanwhile.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// The words come first, on a page of their own.
+const WORDS_BYTES: usize = 4096;
+
+/// What [`Rings`] take of the shared memory.
+pub(crate) const BYTES: usize = WORDS_BYTES + 2 * RING_BYTES;
+
+/// How long a worker that has answered everything looks for more before it sleeps, at most.
+const WORKER_SPIN: Duration = Duration::from_micros(50);
+
+/// Keeps what one side writes away from what the other one does. Two lines, since they are fetched in pairs.
+#[repr(C, align(128))]
+struct Apart<T>(T);
+
+#[repr(C)]
+struct Positions {
+    written: Apart<AtomicU64>,
+    read: Apart<AtomicU64>,
+}
+
+#[repr(C)]
+struct Words {
+    requests: Positions,
+    replies: Positions,
+    /// Whether the parent looks by itself, or wants to be told.
+    parent: Apart<AtomicU32>,
+    /// Whether the worker looks by itself, or sleeps, and for what. A futex.
+    worker: Apart<AtomicU32>,
+    /// What the parent tells besides.
+    told: Apart<Told>,
+    /// On which processor the worker was seen last.
+    worker_cpu: Apart<AtomicU32>,
+}
+
+#[repr(C)]
+struct Told {
+    /// It has more to send than fits.
+    wants_room: AtomicU32,
+    /// Nothing more comes.
+    closed: AtomicU32,
+    cpu: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Words>() <= WORDS_BYTES && RING_BYTES.is_power_of_two());
+
+const AWAKE: u32 = 0;
+/// The parent sleeps; or the worker, until there is a request.
+const ASLEEP: u32 = 1;
+/// The worker sleeps until there is room for its reply.
+const WANTS_ROOM: u32 = 2;
+
+/// The other side's position cannot be: it is not in its right mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Astray;
+
+impl fmt::Display for Astray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a position in its ring that cannot be")
+    }
+}
+
+impl From<Astray> for io::Error {
+    fn from(astray: Astray) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, format!("the other side wrote {astray}"))
+    }
+}
+
+/// The mapping, which both ends of one side keep.
+struct Mapping {
+    start: NonNull<u8>,
+}
+
+// SAFETY: the mapping belongs to no thread. Its words are atomic; of its bytes, each end touches only those that the
+// positions give to it, through `&mut self`.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn words(&self) -> &Words {
+        // SAFETY: mapped from `map` until `drop`, page-aligned, larger than `Words`, and sealed against shrinking. Any bytes
+        // are valid atomics, and both processes touch these bytes only atomically.
+        unsafe { self.start.cast().as_ref() }
+    }
+
+    /// Where a ring's bytes are.
+    fn ring(&self, which: Which) -> *mut u8 {
+        let offset = match which {
+            Which::Requests => WORDS_BYTES,
+            Which::Replies => WORDS_BYTES + RING_BYTES,
+        };
+        // SAFETY: within the mapping, which has `BYTES` bytes.
+        unsafe { self.start.as_ptr().add(offset) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `map` made, of that size; no reference into it outlives `self`. An error would mean
+        // that it was never mapped; nothing can be done about it here.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), BYTES) };
+    }
+}
+
+/// Maps the rings, which lie at `offset` of the memory.
+fn map(memory: impl AsFd, offset: u64) -> io::Result<Arc<Mapping>> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+    let start =
+        unsafe { mmap(ptr::null_mut(), BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, memory, offset)? };
+    let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("the kernel mapped rings at zero"))?;
+    Ok(Arc::new(Mapping { start }))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Requests,
+    Replies,
+}
+
+impl Which {
+    fn of(self, words: &Words) -> &Positions {
+        match self {
+            Which::Requests => &words.requests,
+            Which::Replies => &words.replies,
+        }
+    }
+}
+
+/// The end of a ring that writes.
+struct Producer {
+    mapping: Arc<Mapping>,
+    which: Which,
+    written: u64,
+    /// Where the other side was seen last.
+    read: u64,
+}
+
+impl Producer {
+    fn new(mapping: &Arc<Mapping>, which: Which) -> Self {
+        Producer { mapping: Arc::clone(mapping), which, written: 0, read: 0 }
+    }
+
+    fn positions(&self) -> &Positions {
+        self.which.of(self.mapping.words())
+    }
+
+    /// How many bytes can be written now.
+    fn room(&mut self) -> Result<usize, Astray> {
+        // ORDERING: Acquire pairs with the store in `Consumer::take`: what was there has been copied out.
+        let read = self.positions().read.0.load(Ordering::Acquire);
+        let filled = self.written.wrapping_sub(read);
+        if filled > RING_BYTES as u64 {
+            return Err(Astray);
+        }
+        self.read = read;
+        Ok(RING_BYTES - filled as usize)
+    }
+
+    /// Writes as much as there is room for, and shows it to the other side.
+    fn put(&mut self, mut bytes: &[u8]) -> Result<usize, Astray> {
+        let whole = bytes.len();
+        let mut room = RING_BYTES - self.written.wrapping_sub(self.read) as usize;
+        while !bytes.is_empty() {
+            let piece = bytes.len().min(PIECE_BYTES);
+            if room < piece {
+                room = self.room()?;
+            }
+            let piece = piece.min(room);
+            if piece == 0 {
+                break;
+            }
+            let (now, later) = bytes.split_at(piece);
+            self.copy_in(now);
+            // ORDERING: Release pairs with the load in `Consumer::available`: the bytes come before their position.
+            self.positions().written.0.store(self.written, Ordering::Release);
+            room -= piece;
+            bytes = later;
+        }
+        Ok(whole - bytes.len())
+    }
+
+    /// Writes bytes for which there is room.
+    fn copy_in(&mut self, bytes: &[u8]) {
+        let ring = self.mapping.ring(self.which);
+        let at = self.written as usize % RING_BYTES;
+        let (first, rest) = bytes.split_at(bytes.len().min(RING_BYTES - at));
+        // SAFETY: `at` is within the ring, and so is its sum with the length of `first`, by the line above.
+        let place = unsafe { ring.add(at) };
+        // SAFETY: `first` is readable, and `place` has room for it within the mapping, which is no Rust object: they do not
+        // overlap. No reference to these bytes exists anywhere in this process, and this is the only end that writes. What the
+        // other process does meanwhile, if it is mad, changes bytes that nobody here reads.
+        unsafe { ptr::copy_nonoverlapping(first.as_ptr(), place, first.len()) };
+        // SAFETY: as above; `rest` is shorter than the ring, since no more than `RING_BYTES` are written at once.
+        unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), ring, rest.len()) };
+        self.written += bytes.len() as u64;
+    }
+}
+
+/// The end of a ring that reads.
+struct Consumer {
+    mapping: Arc<Mapping>,
+    which: Which,
+    read: u64,
+}
+
+impl Consumer {
+    fn new(mapping: &Arc<Mapping>, which: Which) -> Self {
+        Consumer { mapping: Arc::clone(mapping), which, read: 0 }
+    }
+
+    fn positions(&self) -> &Positions {
+        self.which.of(self.mapping.words())
+    }
+
+    /// Whether there is anything to read, or wrong.
+    fn has_more(&self) -> bool {
+        // ORDERING: Relaxed; `available` follows before anything is read.
+        self.positions().written.0.load(Ordering::Relaxed) != self.read
+    }
+
+    /// How many bytes can be read now.
+    fn available(&self) -> Result<usize, Astray> {
+        // ORDERING: Acquire pairs with the store in `Producer::put`: the bytes were written before.
+        let filled = self.positions().written.0.load(Ordering::Acquire).wrapping_sub(self.read);
+        if filled > RING_BYTES as u64 { Err(Astray) } else { Ok(filled as usize) }
+    }
+
+    /// Appends what is there to `out`, but no more than `most`, and makes room for more.
+    fn take(&mut self, out: &mut Vec<u8>, most: usize) -> Result<usize, Astray> {
+        let count = self.available()?.min(most);
+        out.reserve(count);
+        let mut left = count;
+        while left > 0 {
+            let piece = left.min(PIECE_BYTES);
+            self.copy_out(out, piece);
+            // ORDERING: Release pairs with the load in `Producer::room`: the bytes were copied out before.
+            self.positions().read.0.store(self.read, Ordering::Release);
+            left -= piece;
+        }
+        Ok(count)
+    }
+
+    /// Appends `count` bytes, which are there, to `out`, which has room for them.
+    fn copy_out(&mut self, out: &mut Vec<u8>, count: usize) {
+        let spare = out.spare_capacity_mut();
+        assert!(count <= spare.len() && count <= RING_BYTES);
+        let ring = self.mapping.ring(self.which);
+        let at = self.read as usize % RING_BYTES;
+        let first = count.min(RING_BYTES - at);
+        let target = spare.as_mut_ptr().cast::<u8>();
+        // SAFETY: `at` is within the ring, and so is its sum with `first`, by the line above.
+        let place = unsafe { ring.add(at) };
+        // SAFETY: `place` has `first` readable bytes within the mapping, and `target`, which is another allocation, room for
+        // `count`. No reference to the ring's bytes exists anywhere in this process. If the other process is mad and writes
+        // them meanwhile, the copy has bytes of an unknown time, which are as good as any: nothing is concluded from them here.
+        unsafe { ptr::copy_nonoverlapping(place, target, first) };
+        // SAFETY: `first <= count`, so this stays within the spare capacity.
+        let target = unsafe { target.add(first) };
+        // SAFETY: as the copy above, from the beginning of the ring; `count - first` is less than its size.
+        unsafe { ptr::copy_nonoverlapping(ring, target, count - first) };
+        // SAFETY: within the capacity, and these `count` bytes have just been written.
+        unsafe { out.set_len(out.len() + count) };
+        self.read += count as u64;
+    }
+}
+
+/// The parent's side.
+pub(crate) struct ParentRings {
+    requests: Producer,
+    replies: Consumer,
+}
+
+impl ParentRings {
+    pub(crate) fn map(memory: impl AsFd, offset: u64) -> io::Result<Self> {
+        let mapping = map(memory, offset)?;
+        mapping.words().worker_cpu.0.store(NO_CPU, Ordering::Relaxed);
+        Ok(ParentRings {
+            requests: Producer::new(&mapping, Which::Requests),
+            replies: Consumer::new(&mapping, Which::Replies),
+        })
+    }
+
+    fn words(&self) -> &Words {
+        self.requests.mapping.words()
+    }
+
+    /// Sends as much as there is room for. [`wake`](Self::wake) is to follow.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<usize, Astray> {
+        self.requests.put(bytes)
+    }
+
+    /// Whether the worker has said something, or gone astray.
+    pub(crate) fn has_replies(&self) -> bool {
+        self.replies.has_more()
+    }
+
+    /// Appends what the worker has said to `out`, but no more than `most`.
+    pub(crate) fn receive(&mut self, out: &mut Vec<u8>, most: usize) -> Result<usize, Astray> {
+        let count = self.replies.take(out, most)?;
+        if count > 0 {
+            self.wake_from(WANTS_ROOM);
+        }
+        Ok(count)
+    }
+
+    /// Wakes the worker if it sleeps for want of requests.
+    pub(crate) fn wake(&self) {
+        self.wake_from(ASLEEP);
+    }
+
+    fn wake_from(&self, state: u32) {
+        // ORDERING: SeqCst, against the fence in `Words::sleep`: either that sees what was published before this, or
+        // this sees that it sleeps.
+        fence(Ordering::SeqCst);
+        let word = &self.words().worker.0;
+        if word.load(Ordering::Relaxed) == state
+            && word.compare_exchange(state, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            // WAKES: the worker in `Words::sleep`. An error would mean that the word is not mapped.
+            let _ = futex::wake(word, futex::Flags::empty(), 1);
+        }
+    }
+
+    /// Nothing more comes: the worker leaves when it has read what was sent.
+    pub(crate) fn close(&self) {
+        // ORDERING: Release, and the fence in `wake`: what was sent is read first.
+        self.words().told.0.closed.store(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// The parent looks by itself from now on.
+    pub(crate) fn stay_awake(&self) {
+        let word = &self.words().parent.0;
+        // ORDERING: Relaxed; a worker that sees it late wakes the parent without need.
+        if word.load(Ordering::Relaxed) != AWAKE {
+            word.store(AWAKE, Ordering::Relaxed);
+        }
+    }
+
+    /// The parent wants to be told from now on. After a fence it must look once more, with [`has_news`](Self::has_news).
+    pub(crate) fn fall_asleep(&self, wants_room: bool) {
+        // ORDERING: Relaxed; the fence follows.
+        self.words().told.0.wants_room.store(u32::from(wants_room), Ordering::Relaxed);
+        self.words().parent.0.store(ASLEEP, Ordering::Relaxed);
+    }
+
+    /// Whether there is something to do now: replies to read, or room for what is to be sent.
+    pub(crate) fn has_news(&mut self, wants_room: bool) -> bool {
+        self.replies.has_more() || (wants_room && self.requests.room() != Ok(0))
+    }
+
+    /// On which processor the parent sends.
+    pub(crate) fn note_cpu(&self, cpu: u32) {
+        let word = &self.words().told.0.cpu;
+        // ORDERING: Relaxed, as all of these: a hint.
+        if word.load(Ordering::Relaxed) != cpu {
+            word.store(cpu, Ordering::Relaxed);
+        }
+    }
+
+    /// On which processor the worker runs, if it does.
+    pub(crate) fn worker_cpu(&self) -> u32 {
+        self.words().worker_cpu.0.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for ParentRings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParentRings").finish_non_exhaustive()
+    }
+}
+
+/// Maps the worker's side. `bell` makes what wakes a parent that sleeps.
+pub(crate) fn map_worker<B: Fn()>(
+    memory: impl AsFd,
+    offset: u64,
+    bell: impl Fn() -> B,
+) -> io::Result<(WorkerRequests<B>, WorkerReplies<B>)> {
+    let mapping = map(memory, offset)?;
+    mapping.words().worker_cpu.0.store(this_cpu(), Ordering::Relaxed);
+    let patience = || Patience::new(WORKER_SPIN);
+    let requests =
+        WorkerRequests { requests: Consumer::new(&mapping, Which::Requests), patience: patience(), bell: bell() };
+    let replies =
+        WorkerReplies { replies: Producer::new(&mapping, Which::Replies), patience: patience(), bell: bell() };
+    Ok((requests, replies))
+}
+
+/// Where a worker's requests come from. For its one thread that answers calls.
+pub(crate) struct WorkerRequests<B> {
+    requests: Consumer,
+    patience: Patience,
+    bell: B,
+}
+
+impl<B: Fn()> WorkerRequests<B> {
+    /// Appends what the parent has sent to `out`, but no more than `most`. `false`: nothing was there.
+    pub(crate) fn receive(&mut self, out: &mut Vec<u8>, most: usize) -> Result<bool, Astray> {
+        let count = self.requests.take(out, most)?;
+        if count > 0 {
+            self.requests
+                .mapping
+                .words()
+                .ring(&self.bell, |words| words.told.0.wants_room.load(Ordering::Relaxed) != 0);
+        }
+        Ok(count > 0)
+    }
+
+    /// Waits for requests. `false`: none will come.
+    pub(crate) fn await_requests(&mut self) -> bool {
+        let Self { requests, patience, bell } = self;
+        let words = requests.mapping.words();
+        // ORDERING: Acquire pairs with the store in `close`: requests from before are seen now.
+        let closed = || words.told.0.closed.load(Ordering::Acquire) != 0;
+        loop {
+            if requests.has_more() {
+                return true;
+            }
+            if closed() {
+                return requests.has_more();
+            }
+            let ready = || requests.has_more() || closed();
+            if !patience.spin(ready, || is_here(words)) {
+                words.sleep(&*bell, ASLEEP, ready);
+            }
+        }
+    }
+}
+
+/// What a sender of replies does while there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It sleeps until it is woken. For the thread that answers calls: it alone may say in the worker's word that it sleeps.
+    Asleep,
+    /// It looks now and then.
+    Napping,
+}
+
+/// How long a nap is.
+const NAP: Duration = Duration::from_micros(200);
+
+/// Where a worker's replies go.
+pub(crate) struct WorkerReplies<B> {
+    replies: Producer,
+    patience: Patience,
+    bell: B,
+}
+
+impl<B: Fn()> WorkerReplies<B> {
+    /// Sends all of it, waiting for room as often as need be.
+    pub(crate) fn send(&mut self, mut bytes: &[u8], room: Room) -> Result<(), Astray> {
+        let mapping = Arc::clone(&self.replies.mapping);
+        let words = mapping.words();
+        loop {
+            let sent = self.replies.put(bytes)?;
+            bytes = &bytes[sent..];
+            if sent > 0 {
+                words.ring(&self.bell, |_| true);
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if sent == 0 {
+                let Self { replies, patience, bell } = self;
+                // An error is met again above.
+                let mut has_room = || replies.room() != Ok(0);
+                match room {
+                    Room::Napping => thread::sleep(NAP),
+                    Room::Asleep if patience.spin(&mut has_room, || is_here(words)) => {}
+                    Room::Asleep => words.sleep(&*bell, WANTS_ROOM, has_room),
+                }
+            }
+        }
+    }
+}
+
+impl Words {
+    /// Tells a parent that sleeps, if that is so, and it is `wanted`.
+    fn ring(&self, bell: impl Fn(), wanted: impl FnOnce(&Words) -> bool) {
+        // ORDERING: SeqCst, against the fence after `fall_asleep`: either the parent sees what was published before this,
+        // or this sees that it sleeps.
+        fence(Ordering::SeqCst);
+        let word = &self.parent.0;
+        if word.load(Ordering::Relaxed) == ASLEEP
+            && wanted(self)
+            && word.compare_exchange(ASLEEP, AWAKE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            bell();
+        }
+    }
+
+    /// The worker sleeps, unless what it waits for is there.
+    fn sleep(&self, bell: impl Fn(), why: u32, mut is_ready: impl FnMut() -> bool) {
+        // A parent that said it would look, and has not: it is busy elsewhere, and there is something to be done for it.
+        // ORDERING: Relaxed; a hint. What must not be lost goes through `ring`.
+        let Positions { written, read } = &self.replies;
+        if read.0.load(Ordering::Relaxed) != written.0.load(Ordering::Relaxed)
+            && self.parent.0.load(Ordering::Relaxed) == AWAKE
+        {
+            bell();
+        }
+        self.worker_cpu.0.store(NO_CPU, Ordering::Relaxed);
+        self.worker.0.store(why, Ordering::Relaxed);
+        // ORDERING: SeqCst, against the fence in `wake_from`.
+        fence(Ordering::SeqCst);
+        if !is_ready() {
+            // Returns also when the word has changed already, or for a signal: the caller looks again.
+            let _ = futex::wait(&self.worker.0, futex::Flags::empty(), why, None);
+        }
+        self.worker.0.store(AWAKE, Ordering::Relaxed);
+        self.worker_cpu.0.store(this_cpu(), Ordering::Relaxed);
+    }
+}
+
+/// Whether the parent is on this processor: then looking only keeps it from running.
+fn is_here(words: &Words) -> bool {
+    let cpu = this_cpu();
+    let own = &words.worker_cpu.0;
+    if own.load(Ordering::Relaxed) != cpu {
+        own.store(cpu, Ordering::Relaxed);
+    }
+    words.told.0.cpu.load(Ordering::Relaxed) == cpu
+}
+
+/// Says that a worker runs nowhere.
+pub(crate) const NO_CPU: u32 = u32::MAX;
+
+/// The processor that this thread runs on.
+pub(crate) fn this_cpu() -> u32 {
+    sched_getcpu() as u32
+}
+
+/// How long to look before one sleeps: learnt from whether looking has paid.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    now: Duration,
+    most: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new(most: Duration) -> Self {
+        Patience { now: most, most }
+    }
+
+    /// Looks until `is_ready`. `false`: it did so for long enough, or it would be `in_the_way`.
+    fn spin(&mut self, mut is_ready: impl FnMut() -> bool, in_the_way: impl Fn() -> bool) -> bool {
+        let began = Instant::now();
+        loop {
+            for _ in 0..32 {
+                if is_ready() {
+                    self.now = (self.now * 2).clamp(self.most / 64, self.most);
+                    return true;
+                }
+                hint::spin_loop();
+            }
+            if in_the_way() {
+                return false;
+            }
+            if began.elapsed() >= self.now {
+                self.now = (self.now / 2).max(self.most / 64);
+                return false;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use std::sync::mpsc;
+
+    fn pair<B: Fn() + Clone>(bell: B) -> (ParentRings, WorkerRequests<B>, WorkerReplies<B>) {
+        let memory = memfd_create("rings", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&memory, BYTES as u64).unwrap();
+        let parent = ParentRings::map(&memory, 0).unwrap();
+        let (requests, replies) = map_worker(&memory, 0, || bell.clone()).unwrap();
+        (parent, requests, replies)
+    }
+
+    /// A parent that sleeps whenever it may, and a worker that echoes: nobody waits for ever, and the bytes are the same.
+    #[test]
+    fn whoever_sleeps_is_woken() {
+        let (bell, rung) = mpsc::channel();
+        let (mut parent, mut requests, mut replies) = pair(move || _ = bell.send(()));
+        let sizes = [1, 24, 100, 5_000, RING_BYTES - 1, RING_BYTES, RING_BYTES + 1, 3 * RING_BYTES + 7];
+        let rounds = 3_000;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut bytes = Vec::new();
+                while requests.await_requests() {
+                    bytes.clear();
+                    requests.receive(&mut bytes, usize::MAX).unwrap();
+                    replies.send(&bytes, if bytes.len() % 2 == 0 { Room::Asleep } else { Room::Napping }).unwrap();
+                }
+            });
+            let mut got = Vec::new();
+            for round in 0..rounds {
+                // The large ones now and then: they would take all the time.
+                let size = if round % 50 == 0 { sizes[round / 50 % sizes.len()] } else { sizes[round % 3] };
+                let sent: Vec<u8> = (0..size).map(|i| (i + round) as u8).collect();
+                let mut rest = &sent[..];
+                got.clear();
+                while got.len() < size {
+                    let count = parent.send(rest).unwrap();
+                    rest = &rest[count..];
+                    parent.wake();
+                    parent.receive(&mut got, usize::MAX).unwrap();
+                    let wants_room = !rest.is_empty();
+                    parent.fall_asleep(wants_room);
+                    fence(Ordering::SeqCst);
+                    if got.len() < size && !parent.has_news(wants_room) {
+                        rung.recv_timeout(Duration::from_secs(60)).expect("a wake-up was lost");
+                    }
+                    parent.stay_awake();
+                }
+                assert!(got == sent, "round {round}, {size} bytes");
+            }
+            parent.close();
+        });
+    }
+
+    #[test]
+    fn what_is_sent_before_the_end_is_read() {
+        let (mut parent, mut worker, _replies) = pair(|| ());
+        parent.send(b"last").unwrap();
+        parent.close();
+        let mut bytes = Vec::new();
+        assert!(worker.await_requests());
+        assert!(worker.receive(&mut bytes, usize::MAX).unwrap());
+        assert!(!worker.await_requests());
+        assert_eq!(bytes, b"last");
+    }
+
+    /// Whatever stands in the words of the other side is an error at worst.
+    #[test]
+    fn positions_that_cannot_be_are_refused() {
+        let (mut parent, mut worker, _replies) = pair(|| ());
+        let words = parent.requests.mapping.words();
+        for mad in [RING_BYTES as u64 + 1, u64::MAX, 1 << 63] {
+            words.replies.written.0.store(mad, Ordering::Relaxed);
+            words.requests.read.0.store(mad, Ordering::Relaxed);
+        }
+        assert!(parent.has_replies() && parent.has_news(true));
+        assert_eq!(parent.receive(&mut Vec::new(), usize::MAX), Err(Astray));
+        assert_eq!(parent.send(&[0; RING_BYTES + 1]), Err(Astray));
+        let words = parent.requests.mapping.words();
+        words.requests.written.0.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(worker.receive(&mut Vec::new(), usize::MAX), Err(Astray));
+    }
+}
