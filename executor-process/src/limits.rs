@@ -75,14 +75,14 @@ impl Limits {
     }
 }
 
-/// Whether a process that said this was refused memory and does not go on: Rust's sentence, C++'s, and our own.
+/// Whether a process that said this was refused memory and does not go on: Rust's sentence, C++'s, C's, and our own.
 pub(crate) fn tells_of_no_memory(said: &[u8]) -> bool {
     let said = String::from_utf8_lossy(said);
     let rust = said.split("memory allocation of ").skip(1).any(|rest| {
         let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         unit.len() < rest.len() && unit.starts_with(" bytes failed")
     });
-    rust || said.contains("std::bad_alloc") || said.contains(NO_MEMORY_FOR_FRAME)
+    rust || ["std::bad_alloc", "out of memory", NO_MEMORY_FOR_FRAME].iter().any(|other| said.contains(other))
 }
 
 /// What a worker says that cannot read a call for want of memory.
@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_refusal_of_memory_has_its_sentence() {
         let frame = WireError::Length(1 << 40).to_string();
-        for said in ["x\nmemory allocation of 123 bytes failed\n", "what():  std::bad_alloc", &frame] {
+        let glibc = "Fatal glibc error: failed to register TLS destructor: out of memory\n";
+        for said in ["x\nmemory allocation of 123 bytes failed\n", "what():  std::bad_alloc", glibc, &frame] {
             assert!(tells_of_no_memory(said.as_bytes()), "{said}");
         }
         for said in ["", "memory allocation of bytes failed", "memory allocation of 12 bytes", "memory", "\u{fffd}"] {
