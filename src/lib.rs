@@ -38,13 +38,16 @@ pub use executor_core::cpu;
 pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelOnDrop, CancelToken,
-    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future,
-    Map, Panic, Priority, Rejected, ResourceLimit, RetryPolicy, ReturnWhen, SharedValue, Shutdown, ShutdownReport,
-    TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed,
-    current_task, wait, wait_timeout,
+    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, ExitReport, FIRST_COMPLETED, FIRST_EXCEPTION, Failure,
+    Future, Map, Panic, Priority, Rejected, ResourceLimit, RetryPolicy, ReturnWhen, SharedValue, Shutdown,
+    ShutdownReport, TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost,
+    as_completed, current_task, wait, wait_timeout,
 };
 pub use executor_process::{
-    Output, OutputLine, OutputStream, Plain, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shared, worker,
+    ActiveChild, Connection, CurrentProcess, JoinError, JoinableQueue, Never, Output, OutputLine, OutputStream,
+    ParentProcess, Plain, Process, ProcessHandle, ProcessPoolExecutor, ProcessPoolExecutorBuilder, PutError, Queue,
+    QueueError, QueueTask, Shared, StartError, active_children, current_process, one_way_pipe, parent_process, pipe,
+    wait_any, worker,
 };
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
 

@@ -36,6 +36,34 @@ fn gather_prints_results_in_order() {
     }
 }
 
+/// PROC-03, PROC-04, in the tutorials' form. That it is a mistake to join in the loop can be seen from how long that takes at least.
+#[test]
+fn processes_by_hand_are_named_and_joined() {
+    let output = Command::new(example("processes_by_hand")).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for worker in ["worker", "late"] {
+        for rank in 1..=3 {
+            assert!(said.contains(&format!("{worker}-{rank} has worked for MainProcess\n")), "{said}");
+        }
+    }
+    assert!(said.contains("worker-3 has ended with Some(0)\ntogether: "), "{said}");
+    let (_, tenths) = said.trim_end().rsplit_once("one after the other: ").unwrap();
+    assert!(tenths.strip_suffix(" tenths").unwrap().parse::<f64>().unwrap() >= 6.0, "{said}");
+}
+
+/// QUE-10, in the tutorials' form: results with their rank, of processes that are joined before they are taken.
+#[test]
+fn a_queue_of_results_is_sorted_by_rank() {
+    let output = Command::new(example("queue_of_results")).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let expected = (0..4).map(|rank: u64| {
+        let last = ((1 << 18) - 1 + rank).pow(2);
+        format!("rank {rank}: 262144 squares, the last one {last}\n")
+    });
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected.collect::<String>());
+}
+
 /// SHD-16, RES-18: Ctrl-C in the middle of a map. Nothing is lost, nobody is left, and the prompt is back at once: in
 /// the best of some tries in less than 200 ms, since another program may have the processors in any one of them.
 #[test]

@@ -9,6 +9,8 @@ mod faults;
 mod limits;
 mod ordering;
 mod output;
+mod processes;
+mod queues;
 mod reusable;
 mod suite;
 mod support;

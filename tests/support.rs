@@ -2,7 +2,7 @@
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
 use concurrent_futures::{BuildError, DropPolicy, Executor, ProcessPoolExecutor, ThreadPoolExecutor, WhenFull};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     env,
@@ -147,8 +147,20 @@ pub(crate) fn promptly<R: Send + 'static>(call: impl FnOnce() -> R + Send + 'sta
 
 /// Whether a process is there, and has not ended.
 pub(crate) fn runs(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// What a process does, in the system's letters.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+/// Stops a process, which then heeds no signal but one.
+#[track_caller]
+pub(crate) fn stop(pid: u32) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::STOP).unwrap();
+    eventually("it has stopped", || state(pid) == Some('T'));
 }
 
 /// An example, built here: nothing else builds it when a test runs alone, and it might be of yesterday.

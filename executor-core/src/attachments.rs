@@ -27,6 +27,13 @@ pub struct Encoded {
     pub attachments: Attachments,
 }
 
+/// A value without attachments.
+impl From<Vec<u8>> for Encoded {
+    fn from(bytes: Vec<u8>) -> Self {
+        Encoded { bytes, attachments: Attachments::new() }
+    }
+}
+
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoded")

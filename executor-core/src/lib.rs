@@ -11,6 +11,7 @@
 //! | `cancel_on_drop` | a future that takes its call along |
 //! | [`task`] | how a backend runs a call, or packs, sends and completes it |
 //! | [`portable`] | how a function is named in another process |
+//! | [`target`] | a call that is all that a process does |
 //! | [`attachments`] | descriptors that travel with values |
 //! | `work`, `value` | the kinds of call, and what they take and give |
 //! | [`cell`], [`state`] | the one object behind a call, and its life |
@@ -50,6 +51,7 @@ pub mod retry;
 pub mod shutdown;
 pub mod state;
 pub mod sync;
+pub mod target;
 pub mod task;
 pub mod timer;
 mod value;
@@ -72,6 +74,7 @@ pub use map::Map;
 pub use options::TaskOptions;
 pub use retry::RetryPolicy;
 pub use shutdown::{DropPolicy, Shutdown, ShutdownReport};
+pub use target::ExitReport;
 pub use task::Task;
 pub use value::{SharedValue, Value};
 pub use wait::{

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::wire::{Frame, FrameReader, Kind, WireError, put_frame};
+use crate::wire::{BareFrame, Cutter, Kind, WireError, put_frame};
 
 /// Descriptors that came through a socket, until the frames that own them are read.
 #[derive(Debug, Default)]
@@ -56,6 +56,21 @@ impl Arrivals {
         true
     }
 
+    /// One that came with bytes that are no frame.
+    pub(crate) fn take_unnumbered(&mut self) -> Option<OwnedFd> {
+        self.received.pop_front()
+    }
+
+    /// For a socket through which frames have taken so many.
+    pub(crate) fn after(count: u64) -> Arrivals {
+        Arrivals { next: count, ..Arrivals::default() }
+    }
+
+    /// How many frames have taken.
+    pub(crate) fn count(&self) -> u64 {
+        self.next
+    }
+
     /// Those that belong to the frame that is read now. `None`: not all have arrived.
     pub(crate) fn take(&mut self, count: u32) -> Option<Attachments> {
         let numbers = self.next..self.next + u64::from(count);
@@ -71,19 +86,19 @@ impl Arrivals {
 #[derive(Debug)]
 pub(crate) struct Inlet {
     socket: &'static UnixStream,
-    reader: FrameReader,
+    reader: Cutter,
     arrivals: Arrivals,
 }
 
 impl Inlet {
     pub(crate) fn new(socket: &'static UnixStream) -> Self {
-        Inlet { socket, reader: FrameReader::new(), arrivals: Arrivals::default() }
+        Inlet { socket, reader: Cutter::default(), arrivals: Arrivals::default() }
     }
 
     /// Receives the next descriptor, which was sent before whoever calls this was told of it.
     pub(crate) fn receive(&mut self) -> io::Result<()> {
         loop {
-            if let Some(Frame { kind, ticket, .. }) = self.reader.next()? {
+            if let Some(BareFrame { kind, ticket, .. }) = self.reader.next()? {
                 let is_one = kind == Kind::Descriptor && self.arrivals.number(ticket);
                 return if is_one { Ok(()) } else { Err(WireError::Attachments(kind).into()) };
             }
@@ -94,7 +109,7 @@ impl Inlet {
     }
 
     /// Those that belong to this frame.
-    pub(crate) fn take(&mut self, frame: &Frame) -> Result<Attachments, WireError> {
+    pub(crate) fn take(&mut self, frame: &BareFrame) -> Result<Attachments, WireError> {
         self.arrivals.take(frame.attachments).ok_or(WireError::Attachments(frame.kind))
     }
 }
@@ -104,6 +119,16 @@ impl Inlet {
 pub(crate) struct Departures(u64);
 
 impl Departures {
+    /// For a socket through which so many were sent.
+    pub(crate) fn after(count: u64) -> Departures {
+        Departures(count)
+    }
+
+    /// How many were sent.
+    pub(crate) fn count(&self) -> u64 {
+        self.0
+    }
+
     /// The message for the next descriptor.
     pub(crate) fn message(&mut self) -> Vec<u8> {
         let mut message = Vec::new();
@@ -185,7 +210,7 @@ mod tests {
             send_all(&ours, b"xyz").unwrap();
         }
         drop(ours);
-        let (mut reader, mut arrivals) = (FrameReader::new(), Arrivals::default());
+        let (mut reader, mut arrivals) = (Cutter::default(), Arrivals::default());
         let mut found = Vec::new();
         loop {
             while let Some(frame) = reader.next().unwrap() {
@@ -211,7 +236,7 @@ mod tests {
         put_frame(Kind::Descriptor, 0, &[], &mut bytes);
         send_all(&ours, &bytes).unwrap();
         let mut inlet = Inlet::new(Box::leak(Box::new(theirs)));
-        let call = Frame { kind: Kind::Call, attachments: 1, ticket: 0, body: Vec::new() };
+        let call = BareFrame { kind: Kind::Call, attachments: 1, ticket: 0, body: Vec::new() };
         assert!(inlet.take(&call).is_err());
         assert!(inlet.receive().is_err(), "a frame that does not belong there");
         assert!(inlet.receive().is_err(), "a message that promises a descriptor");

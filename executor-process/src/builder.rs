@@ -23,7 +23,7 @@ const MAX_WORKERS: usize = 1 << 12;
 
 /// How deep pools may be nested, each in a worker process of the one above. A program that starts a pool in each of its
 /// calls would otherwise fill the machine.
-const MAX_DEPTH: u32 = 10;
+pub(crate) const MAX_DEPTH: u32 = 10;
 
 /// Chooses what [`ProcessPoolExecutor::new`] leaves to defaults.
 ///
@@ -240,11 +240,7 @@ impl ProcessPoolExecutorBuilder {
         worker::keep_entry();
         if worker::is_stray_worker() {
             // Going on would start workers that start workers, for ever.
-            return Err(BuildError::Unsupported(
-                "this process was started as a worker and runs `main` instead: without the feature `constructor`, \
-                 call `concurrent_futures::worker::run_if_worker()` first in `main`"
-                    .into(),
-            ));
+            return Err(BuildError::Unsupported(worker::STRAY.into()));
         }
         let depth = os::depth();
         if depth >= MAX_DEPTH {

@@ -44,7 +44,7 @@ use crate::{
     ring::ParentRings,
     supervisor::{Action, Event, Restarts, State},
     watch::{Source, Watch},
-    wire::{Frame, FrameReader, Hello, Kind, WireError},
+    wire::{BareFrame, Cutter, Hello, Kind, WireError},
 };
 
 /// Reads from a dead worker's standard error at most.
@@ -617,7 +617,7 @@ impl Driver {
         }
     }
 
-    fn take_frames(&mut self, lane: usize, reader: fn(&mut Lane) -> &mut FrameReader) {
+    fn take_frames(&mut self, lane: usize, reader: fn(&mut Lane) -> &mut Cutter) {
         loop {
             match reader(&mut self.lanes[lane]).next() {
                 Ok(Some(frame)) => {
@@ -633,7 +633,7 @@ impl Driver {
 
     /// # Errors
     /// Why this frame cannot come from a worker in its right mind.
-    fn take_frame(&mut self, lane: usize, frame: Frame) -> Result<(), String> {
+    fn take_frame(&mut self, lane: usize, frame: BareFrame) -> Result<(), String> {
         match frame.kind {
             Kind::Hello if !self.lanes[lane].greeted => {
                 let hello = Hello::get(&frame.body).map_err(|error| error.to_string())?;
@@ -696,7 +696,7 @@ impl Driver {
     }
 
     /// The descriptors that belong to a frame. They were sent before it, through the socket.
-    fn attachments_of(&mut self, lane: usize, frame: &Frame) -> Result<Attachments, String> {
+    fn attachments_of(&mut self, lane: usize, frame: &BareFrame) -> Result<Attachments, String> {
         loop {
             if let Some(attachments) = self.lanes[lane].arrivals.take(frame.attachments) {
                 return Ok(attachments);

@@ -33,7 +33,7 @@ use crate::{
     ring::{Astray, ParentRings, this_cpu},
     supervisor::State,
     watch::{Source, Watch},
-    wire::{FrameReader, Header, Kind, NO_TICKET, SMALL_BYTES, put_call_head, put_frame},
+    wire::{Cutter, Header, Kind, NO_TICKET, SMALL_BYTES, put_call_head, put_frame},
 };
 
 /// Calls in a worker's channel at most, of those that have not been taken back.
@@ -67,9 +67,9 @@ pub(crate) struct Lane {
     pub(crate) panic: Option<Panic>,
     pub(crate) rings: ParentRings,
     /// What comes through the socket, and through the ring.
-    pub(crate) greetings: FrameReader,
+    pub(crate) greetings: Cutter,
     pub(crate) arrivals: Arrivals,
-    pub(crate) reader: FrameReader,
+    pub(crate) reader: Cutter,
     pub(crate) outbox: Outbox,
     /// In the order in which they were sent, which is the order of the answers.
     pub(crate) in_flight: VecDeque<InFlight>,
@@ -155,9 +155,9 @@ impl Lane {
             name: os::worker_name(&shared.chosen.name_prefix, worker).into(),
             panic: None,
             rings,
-            greetings: FrameReader::new(),
+            greetings: Cutter::default(),
             arrivals: Arrivals::default(),
-            reader: FrameReader::new(),
+            reader: Cutter::default(),
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
             live: 0,

@@ -21,6 +21,14 @@
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
 //! | `os` | starting, ending and naming processes |
+//! | `process`, `life` | one process for one call: its handle, and the other side |
+//! | `keeper` | the thread that starts these |
+//! | `identity` | who this process is, and whose child |
+//! | `queue`, `pipe` | the handles of queues and pipes |
+//! | `store` | what is in a queue, in the process that made it |
+//! | `clerk` | the thread that serves other processes with that |
+//! | `errand` | what they say to each other |
+//! | `wait_any` | waiting for the first of several things of the system's |
 //!
 //! This crate knows nothing of queues that are stolen from, or of how a future keeps its value.
 
@@ -31,29 +39,44 @@ mod announcer;
 mod attached;
 mod builder;
 mod claims;
+mod clerk;
 mod cpu_timer;
 mod driver;
 mod echo;
 mod engine;
+mod errand;
+mod identity;
 mod inbox;
+mod keeper;
 mod lane;
+mod life;
 mod limits;
 mod os;
 mod output;
+mod pipe;
 mod pool;
+mod process;
+mod queue;
 mod records;
 mod reuse;
 mod ring;
 mod segment;
 mod shared;
+mod store;
 mod supervisor;
 mod teller;
 mod uplink;
+mod wait_any;
 mod watch;
 mod wire;
 pub mod worker;
 
 pub use builder::ProcessPoolExecutorBuilder;
+pub use identity::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub use output::{Output, OutputLine, OutputStream};
+pub use pipe::{Connection, Never, one_way_pipe, pipe};
 pub use pool::ProcessPoolExecutor;
+pub use process::{ActiveChild, JoinError, Process, ProcessHandle, StartError, active_children};
+pub use queue::{JoinableQueue, PutError, Queue, QueueError, QueueTask};
 pub use shared::{Plain, Shared};
+pub use wait_any::wait_any;

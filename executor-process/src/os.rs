@@ -19,7 +19,7 @@ use std::{
     process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
 };
 
-use crate::attached;
+use crate::{attached, identity::current_process};
 
 /// Tells a process that it is to be a worker, whose channel is its standard input. Taken out of the environment
 /// before any call is made, so that a worker's own children do not think that they are meant.
@@ -27,6 +27,9 @@ pub(crate) const MARKER: &str = "CONCURRENT_FUTURES_WORKER";
 
 /// Tells a worker process how deep pools are nested in it.
 pub(crate) const DEPTH: &str = "CONCURRENT_FUTURES_DEPTH";
+
+/// Tells a worker process the name of the one that started it.
+pub(crate) const PARENT: &str = "CONCURRENT_FUTURES_PARENT";
 
 /// How many worker processes this process has above it: 0, unless it is one.
 pub(crate) fn depth() -> u32 {
@@ -87,6 +90,7 @@ pub(crate) fn start_worker(
         .arg0(env::args_os().next().unwrap_or_else(|| "executor-worker".into()))
         .env(MARKER, name)
         .env(DEPTH, (depth() + 1).to_string())
+        .env(PARENT, current_process().name())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stderr(Stdio::piped())
         // Ctrl-C goes to the foreground group, and is for the parent to decide about.

@@ -23,6 +23,9 @@
 //!  Descriptor  ticket: its number; it is in the socket
 //!                                                Panicked  the call to which it belongs, or none; where, and why
 //!                                                Record    likewise; a log record
+//!  between a process, its parent and queues, through sockets alone:
+//!  Birth    who it is; to a `Process` only, which then gets one Call
+//!  Errand   ticket: what a queue's users and its process say to each other; see `errand`
 //! ```
 //!
 //! `attachments` is how many descriptors belong to the frame; they have come before it.
@@ -47,7 +50,7 @@ use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME};
 /// Of the frames below. To be raised with any change to them.
 pub(crate) const VERSION: u64 = 4;
 
-const HEADER_BYTES: usize = 24;
+pub(crate) const HEADER_BYTES: usize = 24;
 const NAME_BYTES: usize = 40;
 
 /// Bodies up to this size are read together with their neighbours, larger ones straight into a buffer of their own.
@@ -74,10 +77,12 @@ pub(crate) enum Kind {
     Record = 13,
     Limits = 14,
     Bell = 15,
+    Birth = 16,
+    Errand = 17,
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 17] = [
         Kind::Hello,
         Kind::Unfit,
         Kind::Context,
@@ -93,6 +98,8 @@ impl Kind {
         Kind::Record,
         Kind::Limits,
         Kind::Bell,
+        Kind::Birth,
+        Kind::Errand,
     ];
 }
 
@@ -104,9 +111,18 @@ pub(crate) struct Header {
     pub(crate) length: u64,
 }
 
-/// A frame that was read whole.
+/// A frame that was read whole, with the descriptors that belong to it.
 #[derive(Debug)]
 pub(crate) struct Frame {
+    pub(crate) kind: Kind,
+    pub(crate) ticket: u64,
+    pub(crate) body: Vec<u8>,
+    pub(crate) attachments: Attachments,
+}
+
+/// A frame that was read whole. Its descriptors come by another way.
+#[derive(Debug)]
+pub(crate) struct BareFrame {
     pub(crate) kind: Kind,
     /// How many descriptors belong to it.
     pub(crate) attachments: u32,
@@ -152,7 +168,7 @@ impl Header {
         out.extend_from_slice(&self.length.to_le_bytes());
     }
 
-    fn get(bytes: &[u8; HEADER_BYTES]) -> Result<Header, WireError> {
+    pub(crate) fn get(bytes: &[u8; HEADER_BYTES]) -> Result<Header, WireError> {
         let mut fields = Fields(bytes);
         let (number, attachments) = fields.u32s();
         let kind = Kind::ALL.into_iter().find(|kind| *kind as u32 == number).ok_or(WireError::Kind(number))?;
@@ -270,8 +286,8 @@ impl Fields<'_> {
 }
 
 /// Cuts a stream into frames.
-#[derive(Debug)]
-pub(crate) struct FrameReader {
+#[derive(Debug, Default)]
+pub(crate) struct Cutter {
     /// Where reads from a stream arrive.
     arrived: Box<[u8]>,
     /// Bytes that were read and not yet cut; those before `cut` are done with.
@@ -281,11 +297,7 @@ pub(crate) struct FrameReader {
     large: Option<(Header, Vec<u8>)>,
 }
 
-impl FrameReader {
-    pub(crate) fn new() -> Self {
-        FrameReader { arrived: Box::default(), buffer: Vec::new(), cut: 0, large: None }
-    }
-
+impl Cutter {
     /// Reads what is there, or waits for some if the stream blocks; descriptors go to `arrivals`. Returns how many bytes: 0 is
     /// the end.
     pub(crate) fn fill(&mut self, stream: &UnixStream, arrivals: &mut Arrivals) -> io::Result<usize> {
@@ -325,9 +337,9 @@ impl FrameReader {
     }
 
     /// The next whole frame of what was read.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
+    pub(crate) fn next(&mut self) -> Result<Option<BareFrame>, WireError> {
         let Some((Header { kind, attachments, ticket, .. }, body)) = self.cut()? else { return Ok(None) };
-        Ok(Some(Frame { kind, attachments, ticket, body }))
+        Ok(Some(BareFrame { kind, attachments, ticket, body }))
     }
 
     fn cut(&mut self) -> Result<Option<(Header, Vec<u8>)>, WireError> {
@@ -353,6 +365,38 @@ impl FrameReader {
             body.extend_from_slice(rest);
             self.cut = self.buffer.len();
             self.large = Some((header, body));
+        }
+        Ok(None)
+    }
+}
+
+/// Cuts a stream into frames with their descriptors, all of which come through one socket.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    cutter: Cutter,
+    arrivals: Arrivals,
+}
+
+impl FrameReader {
+    pub(crate) fn new() -> Self {
+        FrameReader::default()
+    }
+
+    /// Reads what is there, or waits for some if the stream blocks. Returns how many bytes: 0 is the end.
+    pub(crate) fn fill(&mut self, stream: &UnixStream) -> io::Result<usize> {
+        self.cutter.fill(stream, &mut self.arrivals)
+    }
+
+    /// The next whole frame of what was read.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        while let Some(BareFrame { kind, attachments, ticket, body }) = self.cutter.next()? {
+            if kind != Kind::Descriptor {
+                let attachments = self.arrivals.take(attachments).ok_or(WireError::Attachments(kind))?;
+                return Ok(Some(Frame { kind, ticket, body, attachments }));
+            }
+            if !self.arrivals.number(ticket) {
+                return Err(WireError::Attachments(kind));
+            }
         }
         Ok(None)
     }
@@ -385,7 +429,7 @@ mod tests {
                 while let Some(frame) = reader.next()? {
                     frames.push(frame);
                 }
-                if reader.fill(&theirs, &mut Arrivals::default()).unwrap() == 0 {
+                if reader.fill(&theirs).unwrap() == 0 {
                     return Ok(());
                 }
             }

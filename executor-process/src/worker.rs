@@ -41,12 +41,14 @@ use crate::{
     attached::{Inlet, send_all},
     claims::{Claims, RINGS_AT},
     cpu_timer::CpuTimer,
+    identity::{self, Birth},
+    life,
     limits::Limits,
     os::MARKER,
     records,
     ring::{WorkerRequests, map_worker},
     uplink::{self, Bell},
-    wire::{FrameReader, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
+    wire::{Cutter, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
 };
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
@@ -75,18 +77,23 @@ pub(crate) fn keep_entry() {
     std::hint::black_box(&BEFORE_MAIN);
 }
 
-/// Whether this process was started as a worker and has not become one.
+/// Whether this process was started as a worker, or to make one call, and has not become that.
 pub(crate) fn is_stray_worker() -> bool {
-    env::var_os(MARKER).is_some()
+    [MARKER, life::MARKER].into_iter().any(|marker| env::var_os(marker).is_some())
 }
+
+/// What is said to such a process.
+pub(crate) const STRAY: &str = "this process was started as a worker and runs `main` instead: without the feature \
+                                `constructor`, call `concurrent_futures::worker::run_if_worker()` first in `main`";
 
 /// Serves as a worker, and never returns, if this process was started to be one; otherwise returns at once.
 ///
 /// Needed only without the feature `constructor`: then it must come first in `main`, before any thread is started.
 pub fn run_if_worker() {
-    let Some(name) = env::var_os(MARKER) else { return };
+    let role = [MARKER, life::MARKER].into_iter().find_map(|marker| Some((marker, env::var_os(marker)?)));
+    let Some((marker, name)) = role else { return };
     // SAFETY: no other thread exists: this runs before `main`, or first in it, as documented.
-    unsafe { env::remove_var(MARKER) };
+    unsafe { env::remove_var(marker) };
     // As the standard library does for `main`: writing to a closed pipe is an error, not a death. And a worker is in no
     // terminal's foreground: using one is an error at worst, not a stop that nobody would notice.
     for signal in [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU] {
@@ -95,8 +102,9 @@ pub fn run_if_worker() {
     }
     // SAFETY: as above. Who starts this program may ignore the signal, and would so take a limit away.
     unsafe { libc::signal(libc::SIGXCPU, libc::SIG_DFL) };
-    match serve(&name.to_string_lossy()) {
-        Ok(()) => process::exit(0),
+    let served = if marker == MARKER { serve(&name.to_string_lossy()).map(|()| 0) } else { life::live() };
+    match served {
+        Ok(code) => process::exit(code),
         Err(error) => {
             let _ = writeln!(io::stderr(), "concurrent-futures: this process cannot be a worker: {error}");
             process::exit(UNFIT)
@@ -104,13 +112,20 @@ pub fn run_if_worker() {
     }
 }
 
-fn serve(name: &str) -> io::Result<()> {
+/// # Errors
+/// When this process has rights that its parent may not have.
+pub(crate) fn refuse_foreign_rights() -> io::Result<()> {
     // SAFETY: reads a number that the kernel left for this process.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         // Whoever started it would choose what it calls, with rights that are not theirs.
         let why = format!("it has rights that its parent may not have; unset {MARKER} to run the program");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
+    Ok(())
+}
+
+fn serve(name: &str) -> io::Result<()> {
+    refuse_foreign_rights()?;
     // Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process,
     // which is the pool's driver and outlives its workers.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -135,11 +150,12 @@ fn serve(name: &str) -> io::Result<()> {
     uplink::open(replies, channel);
     own.put(&mut out);
     send_all(channel, &out)?;
+    identity::learn(Birth::of_worker(name), parent.pid as u32);
     answer_calls(requests, Inlet::new(channel), &claims)
 }
 
 /// Moves the channel away from standard input, which calls then find empty.
-fn take_channel() -> io::Result<UnixStream> {
+pub(crate) fn take_channel() -> io::Result<UnixStream> {
     let stdin = io::stdin();
     if rustix::net::sockopt::socket_type(&stdin).is_err() {
         let why = format!("{MARKER} is set, but standard input is not a channel; unset it to run the program");
@@ -188,7 +204,7 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
 }
 
 fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &Arc<Claims>) -> io::Result<()> {
-    let mut reader = FrameReader::new();
+    let mut reader = Cutter::default();
     let mut contexts = ContextStore::default();
     let mut out = Vec::new();
     let mut at_exit = None;
@@ -237,7 +253,9 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
             | Kind::Skipped
             | Kind::Panicked
             | Kind::Record
-            | Kind::Bell) => {
+            | Kind::Bell
+            | Kind::Birth
+            | Kind::Errand) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
             }
         }
@@ -254,13 +272,13 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
     Ok(())
 }
 
-fn incoming(body: &[u8], attachments: Attachments) -> io::Result<Incoming<'_>> {
+pub(crate) fn incoming(body: &[u8], attachments: Attachments) -> io::Result<Incoming<'_>> {
     let (name, context, args) = get_call(body)?;
     Ok(Incoming { name, context, args, attachments })
 }
 
 /// Makes a call that came through the channel, and appends its reply. Returns what is to go with it.
-fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
+pub(crate) fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
     // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
     unsafe { portable::answer(call, contexts, out) }
