@@ -1,5 +1,6 @@
 //! One test program, which is linked once. Each module says at its top what it shows.
 
+mod chaos;
 mod compile_fail;
 mod conformance;
 mod cpu;

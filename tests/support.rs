@@ -2,7 +2,9 @@
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
 use concurrent_futures::{BuildError, DropPolicy, Executor, ProcessPoolExecutor, ThreadPoolExecutor, WhenFull};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, pidfd_send_signal, setrlimit,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     env,
@@ -161,6 +163,15 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 pub(crate) fn stop(pid: u32) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::STOP).unwrap();
     eventually("it has stopped", || state(pid) == Some('T'));
+}
+
+/// Signals a child of this process. `false`: it is none, or none any more. Never somebody else who has its number by now.
+pub(crate) fn signal_child(pid: u32, signal: Signal) -> bool {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    let Ok(process) = pidfd_open(number, PidfdFlags::empty()) else { return false };
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+    parent == Some(process::id()) && pidfd_send_signal(&process, signal).is_ok()
 }
 
 /// An example, built here: nothing else builds it when a test runs alone, and it might be of yesterday.
