@@ -1,11 +1,14 @@
 //! One test program, which is linked once. Each module says at its top what it shows.
 
+mod before_main;
 mod chaos;
 mod compile_fail;
 mod conformance;
 mod cpu;
 mod descriptors;
+mod deadlocks;
 mod examples;
+mod fault_matrix;
 mod faults;
 mod limits;
 mod ordering;

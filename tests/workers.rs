@@ -318,7 +318,7 @@ fn workers_share_the_processors() {
 
 /// A call that fails when its first gate opens, and then keeps the pool's driver from doing anything until its second one
 /// opens: whether it is to be made again is asked there.
-fn hold_the_driver(pool: &ProcessPoolExecutor, fails: &Gate, held: &Gate) -> Future<()> {
+pub(crate) fn hold_the_driver(pool: &ProcessPoolExecutor, fails: &Gate, held: &Gate) -> Future<()> {
     let policy = RetryPolicy::attempts(2).when(|error| {
         let (open, log) = error.panic_message().and_then(|key| key.split_once('|')).expect("it panicked with a key");
         pass((open.into(), log.into()));

@@ -1,7 +1,7 @@
 //~ E0277
 //~ `ThreadPoolExecutor` cannot be an argument or a result of a submitted call
 //~ `concurrent_futures::Future<u32>` cannot be an argument or a result of a submitted call
-// NEST-04: a call has no handle but those that it makes.
+// NEST-04, PP-30: a call has no handle but those that it makes.
 use concurrent_futures::{Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor};
 
 fn main() {
