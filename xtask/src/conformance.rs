@@ -14,7 +14,7 @@ const TABLE: &str = "tests/CONFORMANCE.md";
 /// Every group that the table must have.
 const GROUPS: &[&str] = &[
     "FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "LOK", "PEB",
-    "MEM", "PROC", "QUE",
+    "MEM", "PROC", "QUE", "PP", "DL",
 ];
 
 /// Where tests are.
@@ -31,6 +31,9 @@ const HOMES: &[(&str, Home)] = &[
     ("tests/output.rs", Home::On(Backend::Processes)),
     ("tests/limits.rs", Home::On(Backend::Processes)),
     ("tests/reusable.rs", Home::On(Backend::Processes)),
+    ("tests/fault_matrix.rs", Home::On(Backend::Processes)),
+    ("tests/chaos.rs", Home::On(Backend::Processes)),
+    ("tests/deadlocks.rs", Home::On(Backend::Processes)),
     ("executor-process/", Home::On(Backend::Processes)),
 ];
 

@@ -13,6 +13,9 @@ usage: cargo xtask LANE
 
   ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
   conformance    which test shows which row of tests/CONFORMANCE.md, and whether one is missing
+  faults         each fault at each stage beside each kind of neighbours, with queues of 10,000: prints the table
+  chaos [--minutes M] [--seed S]
+                 workers and parents that are killed and halted at random, for M minutes (10) and a little more
   stress [N]     the whole test program N times (20), beside a load on every processor
   package        whether each crate could be published";
 
@@ -22,6 +25,8 @@ fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["ci"] => ci(),
         ["conformance"] => conformance::conformance(),
+        ["faults"] => faults(),
+        ["chaos", ref choices @ ..] => chaos(choices),
         ["stress"] => stress(20),
         ["stress", rounds] => match rounds.parse() {
             Ok(rounds) if rounds > 0 => stress(rounds),
@@ -55,6 +60,7 @@ fn ci() -> Outcome {
     run("documentation", documentation)?;
     conformance::conformance()?;
     run("tests", cargo(&["test", "--workspace"]))?;
+    faults()?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
     run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", "processes"]))?;
     explicit_entry()?;
@@ -90,6 +96,27 @@ fn package() -> Outcome {
     let outcome = run("packages", command);
     fs::remove_dir_all(&target).map_err(|error| format!("{target} could not be removed: {error}"))?;
     outcome
+}
+
+fn faults() -> Outcome {
+    let mut command = cargo(&["test", "--quiet", "--test", "main", "each_fault_costs_one_task", "--", "--nocapture"]);
+    command.env("FAULTS_QUEUE", "10000");
+    run("faults", command)
+}
+
+fn chaos(choices: &[&str]) -> Outcome {
+    let (mut minutes, mut seed) = ("10", None);
+    for choice in choices.chunks(2) {
+        match *choice {
+            ["--minutes", number] if number.parse().is_ok_and(|number: u64| number > 0) => minutes = number,
+            ["--seed", number] if number.parse::<u64>().is_ok() => seed = Some(number),
+            _ => return Err(format!("`{}` is no choice of chaos\n\n{USAGE}", choice.join(" "))),
+        }
+    }
+    let mut command = cargo(&["test", "--test", "main", "chaos::", "--", "--nocapture", "--test-threads=1"]);
+    command.env("CHAOS_MINUTES", minutes);
+    command.envs(seed.map(|seed| ("CHAOS_SEED", seed)));
+    run("chaos", command)
 }
 
 fn stress(rounds: usize) -> Outcome {
