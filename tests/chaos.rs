@@ -330,7 +330,7 @@ fn no_worker_outlives_a_parent_that_just_started_it() {
         };
         let call = pool.submit(starts, (log.path(), prefix.clone()));
         eventually("it begins", || log.lines().len() == 1);
-        thread::sleep(Duration::from_micros(random.u64(..20_000)));
+        thread::sleep(Duration::from_micros(random.u64(..60_000)));
         assert!(signal_child(pool.worker_pids()[0], Signal::KILL));
         assert!(call.result().unwrap_err().is_worker_lost());
         // Each is known by its environment, also before it has done anything.
