@@ -31,6 +31,7 @@
 //! - Time limits, retries and priorities: [`Executor::with`]. A running call that can stop half-way: [`current_task`].
 //! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
 //!   with the feature `log`, its subscriber with `tracing`.
+//! - Without a pool: a [`Process`] for one call, [`Queue`]s and [`pipe`]s between processes, [`wait_any`].
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 

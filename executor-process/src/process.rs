@@ -163,10 +163,8 @@ impl Process {
             children.push(Arc::downgrade(&running));
         }
         let handle = ProcessHandle { running };
-        if let Some(limit) = self.time_limit {
-            handle.running.watch(limit)?;
-        }
-        match hand_over(&channel, &birth, &call) {
+        let begun = self.time_limit.map_or(Ok(()), |limit| handle.running.watch(limit));
+        match begun.and_then(|()| hand_over(&channel, &birth, &call)) {
             // One that has ended already says why by its exit code, and on standard error.
             Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
                 handle.kill();

@@ -148,8 +148,9 @@ impl Store {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        // WAKES: all who wait in `take` and in `put`: they looked under the lock that was held for this change.
+        // WAKES: all who wait in `take`: they looked under the lock that was held for this change.
         self.filled.notify_all();
+        // WAKES: all who wait in `put`, as above.
         self.drained.notify_all();
         Self::tell(state);
     }
