@@ -2,7 +2,7 @@
 //! or a socket, is encoded as a number, and its descriptor goes beside the bytes.
 //!
 //! While arguments or a result are encoded for another process, the thread [collects](collecting) what values
-//! [attach](attach); a backend sends that with the bytes. While they are decoded there, the thread [hands out](handing_out)
+//! [`attach`]; a backend sends that with the bytes. While they are decoded there, the thread [hands out](handing_out)
 //! what came with them. Nobody between the two looks at the descriptors, and bytes and numbers may be sent again, as they
 //! are, for another attempt.
 

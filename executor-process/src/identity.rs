@@ -1,14 +1,9 @@
 //! Who this process is, and whose child.
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, getppid, pidfd_open},
-};
+use rustix::process::getppid;
 use serde::{Deserialize, Serialize};
 use std::{
-    env, fmt,
-    os::fd::OwnedFd,
-    process,
+    env, fmt, process,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -100,8 +95,6 @@ impl fmt::Debug for CurrentProcess {
 pub struct ParentProcess {
     pid: u32,
     name: String,
-    /// `None`: it had ended before this process could look.
-    pidfd: Option<OwnedFd>,
 }
 
 /// The process that started this one with a [`Process`](crate::Process) or as a pool's worker; `None` in any other. Python's
@@ -127,10 +120,8 @@ impl ParentProcess {
     /// Whether it has not ended. A process that is no daemon goes on without it.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let Some(pidfd) = &self.pidfd else { return false };
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // An error means that nobody could tell; it was alive when this process was started.
-        !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&at_once)), Ok(1..))
+        // An orphan has another parent at once, which was there before, so that it cannot have come to have the same number.
+        getppid().is_some_and(|parent| parent.as_raw_nonzero().get() as u32 == self.pid)
     }
 }
 
@@ -143,12 +134,7 @@ impl fmt::Debug for ParentProcess {
 
 /// This process learns who it is, and that the process `parent` has started it.
 pub(crate) fn learn(birth: Birth, parent: u32) {
-    let pidfd = i32::try_from(parent).ok().and_then(Pid::from_raw).and_then(|pid| {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        // Looked at after it was opened: so it means the parent, and nobody who came to have its number.
-        (getppid() == Some(pid)).then_some(pidfd)
-    });
-    let parent = ParentProcess { pid: parent, name: birth.parent_name.clone(), pidfd };
+    let parent = ParentProcess { pid: parent, name: birth.parent_name.clone() };
     // Somebody's constructor may have asked before: what it was told stays.
     let _ = SELF.set(Identity { birth, parent: Some(parent) });
 }

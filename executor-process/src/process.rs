@@ -164,6 +164,7 @@ impl Process {
         }
         let handle = ProcessHandle { running };
         let begun = self.time_limit.map_or(Ok(()), |limit| handle.running.watch(limit));
+        // On this thread, and through a socket that blocks: arguments may be larger than it holds, and are read at once.
         match begun.and_then(|()| hand_over(&channel, &birth, &call)) {
             // One that has ended already says why by its exit code, and on standard error.
             Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
