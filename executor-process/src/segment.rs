@@ -38,15 +38,17 @@ const CONSTANT: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealF
 /// touched.
 const TMPFS: i64 = 0x0102_1994;
 
-/// What is mapped in this process, by device and number of the file. The kernel gives a number to no other file while this
-/// one is open.
-static MAPPED: Mutex<Option<HashMap<(u64, u64), Weak<Segment>>>> = Mutex::new(None);
+/// What is mapped in this process.
+static MAPPED: Mutex<Option<HashMap<FileId, Weak<Segment>>>> = Mutex::new(None);
+
+/// Device and number of a file. The kernel gives them to no other while this one is open.
+type FileId = (u64, u64);
 
 /// Constant memory. It has at least one byte.
 pub(crate) struct Segment {
     mapping: Mapping,
     file: Arc<OwnedFd>,
-    key: (u64, u64),
+    id: FileId,
 }
 
 impl Segment {
@@ -101,15 +103,15 @@ impl Segment {
         let Some(length) = usize::try_from(about.st_size).ok().and_then(NonZeroUsize::new) else {
             return refused("a descriptor is of memory without anything in it");
         };
-        let key = (about.st_dev, about.st_ino);
+        let id = (about.st_dev, about.st_ino);
         let mut mapped = MAPPED.lock();
         let mapped = mapped.get_or_insert_default();
-        if let Some(known) = mapped.get(&key).and_then(Weak::upgrade) {
+        if let Some(known) = mapped.get(&id).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let mapping = Mapping::to_read(&file, length)?;
-        let segment = Arc::new(Segment { mapping, file, key });
-        mapped.insert(key, Arc::downgrade(&segment));
+        let segment = Arc::new(Segment { mapping, file, id });
+        mapped.insert(id, Arc::downgrade(&segment));
         Ok(segment)
     }
 
@@ -129,9 +131,9 @@ impl Drop for Segment {
     fn drop(&mut self) {
         // Another may have been made of the same file since the last handle went.
         if let Some(mapped) = &mut *MAPPED.lock()
-            && mapped.get(&self.key).is_some_and(|entry| entry.strong_count() == 0)
+            && mapped.get(&self.id).is_some_and(|entry| entry.strong_count() == 0)
         {
-            mapped.remove(&self.key);
+            mapped.remove(&self.id);
         }
     }
 }
@@ -213,7 +215,7 @@ mod tests {
         Arc::new(segment.file().try_clone().unwrap())
     }
 
-    fn is_mapped(segment: (u64, u64)) -> bool {
+    fn is_mapped(segment: FileId) -> bool {
         MAPPED.lock().as_ref().is_some_and(|mapped| mapped.contains_key(&segment))
     }
 
@@ -224,7 +226,7 @@ mod tests {
         let found = Segment::of(descriptor_of(&made)).unwrap();
         assert!(Arc::ptr_eq(&made, &found));
         assert_eq!(found.bytes(), b"words");
-        let (descriptor, key) = (descriptor_of(&made), made.key);
+        let (descriptor, key) = (descriptor_of(&made), made.id);
         drop((made, found));
         assert!(!is_mapped(key));
         assert_eq!(Segment::of(descriptor).unwrap().bytes(), b"words");

@@ -156,9 +156,9 @@ impl<T: Plain> Shared<[T]> {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => self.len(),
         };
-        let length = self[start..end].len();
+        let length = size_of_val(&self[start..end]);
         let first = self.bytes.start + start * size_of::<T>();
-        Self::part(self.segment.clone(), first..first + length * size_of::<T>()).expect("it is a part of this slice")
+        Self::part(self.segment.clone(), first..first + length).expect("it is a part of this slice")
     }
 }
 
