@@ -21,6 +21,7 @@
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
 //! | [`admission`] | how many calls a pool takes in |
 //! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
+//! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | [`cpu`] | how many processors there are to use |
 //!
 //! This crate opens no socket. The only files that it reads are those in which the system tells of processors.
@@ -39,6 +40,8 @@ pub mod drive;
 pub mod error;
 pub mod executor;
 pub mod future;
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub mod levels;
 pub mod map;

@@ -14,7 +14,7 @@
 
 #![expect(unsafe_code, reason = "a function pointer is made from an address, and the loaded modules are listed")]
 
-use std::{ffi::CStr, fmt, mem, ops::Range, slice, sync::OnceLock};
+use std::{ffi::CStr, fmt, mem, ops::Range, ptr, slice, sync::OnceLock};
 
 use crate::{
     attachments::Attachments,
@@ -63,15 +63,23 @@ pub struct Incoming<'a> {
 /// `call` was written by a process of the same build of this program, from one submitted call, and not changed since:
 /// the [module's premise](self). Its addresses are checked as far as they can be, its types cannot.
 pub unsafe fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
-    let located = descriptor_at(call.name.descriptor)
-        .and_then(|descriptor| Ok((descriptor, locate(call.name.function, Region::Executable, 1)?)));
-    match located {
+    match find(call.name) {
         // SAFETY: `locate` found executable memory of the named module at `function`. By this
         // function's contract both addresses were written by `name_of` for one call in a process of
         // the same build, where the function had the type that this descriptor's `run` expects.
         Ok((descriptor, function)) => unsafe { (descriptor.run)(function as *const (), call, contexts, out) },
         Err(reason) => reply::failure(&Failure::Refused(reason), out),
     }
+}
+
+/// The descriptor and the function that a name names here, or why there are none.
+fn find(name: CallName) -> Result<(&'static Descriptor, usize), String> {
+    Ok((descriptor_at(name.descriptor)?, locate(name.function, Region::Executable, 1)?))
+}
+
+/// Where the two are that a name names here. Calls nothing.
+pub(crate) fn check_name(name: CallName) -> Result<(usize, usize), String> {
+    find(name).map(|(descriptor, function)| (ptr::from_ref(descriptor) as usize, function))
 }
 
 /// What a reply tells a backend, which does not know the value's type: whether the call failed, and how.

@@ -20,6 +20,7 @@
 //! | `reuse` | the pool that a whole program shares |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
+//! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | `os` | starting, ending and naming processes |
 //! | `process`, `life` | one process for one call: its handle, and the other side |
 //! | `keeper` | the thread that starts these |
@@ -45,6 +46,8 @@ mod driver;
 mod echo;
 mod engine;
 mod errand;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod inbox;
 mod keeper;

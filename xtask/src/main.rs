@@ -1,6 +1,7 @@
 //! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
 
 mod conformance;
+mod fuzz;
 
 use std::{
     env, fs,
@@ -17,6 +18,8 @@ usage: cargo xtask LANE
   chaos [--minutes M] [--seed S]
                  workers and parents that are killed and halted at random, for M minutes (10) and a little more
   stress [N]     the whole test program N times (20), beside a load on every processor
+  fuzz [--minutes N] [TARGET…]
+                 feeds whatever reads bytes with what a fuzzer thinks of, for N minutes in all (10)
   package        whether each crate could be published";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
             Ok(rounds) if rounds > 0 => stress(rounds),
             _ => Err(format!("`{rounds}` is not a number of rounds\n\n{USAGE}")),
         },
+        ["fuzz", ref arguments @ ..] => fuzz::fuzz(arguments),
         ["package"] => package(),
         _ => Err(USAGE.to_owned()),
     };
