@@ -62,8 +62,11 @@ fn descriptors(bytes: &[u8]) {
     }
 }
 
+/// What was read of a frame: kind, ticket, body, and how many descriptors it has.
+type Read = (Kind, u64, Vec<u8>, usize);
+
 /// The frames of a stream, and whether it ends in an error.
-fn read_frames(bytes: &[u8], piece: usize, descriptor: Option<&OwnedFd>) -> (Vec<(Kind, u64, Vec<u8>, usize)>, bool) {
+fn read_frames(bytes: &[u8], piece: usize, descriptor: Option<&OwnedFd>) -> (Vec<Read>, bool) {
     let (ours, theirs) = UnixStream::pair().expect("there are few descriptors");
     // What is not yet there is not waited for.
     theirs.set_nonblocking(true).expect("it is open");
