@@ -4,6 +4,7 @@
 //! No part of the interface: it changes without notice.
 
 use executor_core::{
+    Panic,
     attachments::{Attachments, handing_out},
     codec, fuzzing, portable,
 };
@@ -18,6 +19,7 @@ use std::{
 
 use crate::{
     attached::{send_all, send_with_descriptor},
+    limits::Limits,
     segment::Segment,
     shared::{Plain, Shared},
     wire::{FrameReader, Hello, Kind, get_call},
@@ -111,7 +113,19 @@ fn look_into(kind: Kind, body: &[u8]) {
             }
         }
         Kind::Reply => drop(portable::check(body)),
-        Kind::Unfit | Kind::Context | Kind::Forget | Kind::Skipped | Kind::Descriptor => {}
+        Kind::Limits => drop(Limits::of_body(body)),
+        Kind::Panicked => drop(codec::decode::<Panic>(body)),
+        Kind::Unfit
+        | Kind::Context
+        | Kind::Forget
+        | Kind::Skipped
+        | Kind::Descriptor
+        | Kind::Flush
+        | Kind::Forward
+        | Kind::Record
+        | Kind::Bell
+        | Kind::Birth
+        | Kind::Errand => {}
     }
 }
 
