@@ -37,5 +37,5 @@ fn what_must_not_compile_says_what_to_do() {
         }
         checked += 1;
     }
-    assert_eq!(checked, 14);
+    assert!(checked >= 15, "only {checked} programs were found");
 }

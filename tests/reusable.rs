@@ -1,9 +1,10 @@
 //! Pools of processes that change their size, that are shared, and what their workers find around them.
 
-use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs};
+use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs, signal_child};
 use concurrent_futures::{
     BuildError, Executor, Future, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shutdown, WhenFull, cpu_count,
 };
+use rustix::process::Signal;
 use std::{
     collections::HashSet,
     env, fs, io,
@@ -114,6 +115,40 @@ fn sizes_may_vary_all_the_time() {
         .collect();
     assert!(all(futures).into_iter().eq((0..60).map(|x| x * x)));
     assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete());
+}
+
+/// DL-02, DL-03: with calls under way, and with workers that are killed before, while and after it is resized: each call has its
+/// outcome, and the pool its size.
+#[test]
+fn a_pool_is_resized_whatever_happens_to_its_workers() {
+    for kills in [false, true] {
+        let pool = ProcessPoolExecutor::new(4).unwrap();
+        let kill_one = || {
+            let victim = pool.worker_pids().first().copied().filter(|_| kills);
+            victim.is_some_and(|pid| signal_child(pid, Signal::KILL))
+        };
+        for size in [12, 2, 1, 12, 6, 1, 8, 5] {
+            let calls: Vec<_> = (0..20_u64).map(|x| pool.submit(|x: u64| x * x, x)).collect();
+            let mut killed = usize::from(kill_one());
+            pool.resize(size).unwrap();
+            killed += usize::from(kill_one());
+            let after = pool.submit(|x: u64| x + 1, 1);
+            let outcomes: Vec<_> = calls.into_iter().map(Future::result).collect();
+            let mut lost = usize::from(after.result().is_err_and(|error| error.is_worker_lost()));
+            for (x, outcome) in (0..).zip(outcomes) {
+                match outcome {
+                    Ok(square) => assert_eq!(square, x * x),
+                    Err(error) => {
+                        assert!(error.is_worker_lost(), "{error}");
+                        lost += 1;
+                    }
+                }
+            }
+            assert!(lost <= killed, "{lost} calls were lost with {killed} workers");
+            assert_eq!(pool.max_workers().get(), size);
+        }
+        assert!(pool.shutdown(Shutdown::wait().at_most(DEADLINE)).is_complete());
+    }
 }
 
 /// LOK-07: in the environment with which the process was started, before any code of it ran.

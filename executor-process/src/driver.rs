@@ -747,6 +747,9 @@ impl Driver {
         if self.lanes[lane].state != State::Idle {
             return;
         }
+        if self.lanes[lane].is_surplus {
+            self.shrink(); // the pool may have grown again meanwhile
+        }
         if self.lanes[lane].is_retired() {
             return self.send_away(lane);
         }
