@@ -647,7 +647,7 @@ impl<W: Work> Cell<W> {
     }
 
     fn decode(&self, Encoded { bytes, attachments }: Encoded) -> Result<W::Output, TaskError> {
-        let decoded = attachments::handing_out(attachments, || reply::read(&bytes, W::unpack));
+        let decoded = attachments::handing_out(attachments, || reply::read_from(bytes, W::unpack));
         decoded.map_err(|failure| self.error(failure))
     }
 }

@@ -31,6 +31,36 @@ pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<()
     })
 }
 
+/// As [`encode`], and may use up the value: bytes that are alone in `out` are not copied.
+///
+/// # Errors
+/// As there. Then, and for most types, the value stays where it is.
+///
+/// # Panics
+/// If there is no value.
+pub fn encode_from<T: Serialize + 'static>(value: &mut Option<T>, out: &mut Vec<u8>) -> Result<(), Failure> {
+    if out.is_empty()
+        && let Some(bytes) = (value as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>()
+        && let Some(bytes) = bytes.take()
+    {
+        *out = bytes;
+        return Ok(());
+    }
+    encode(value.as_ref().expect("a value to encode"), out)
+}
+
+/// As [`decode`], and may use up the buffer: bytes are not copied.
+///
+/// # Errors
+/// As there.
+pub fn decode_from<T: DeserializeOwned + 'static>(mut bytes: Vec<u8>) -> Result<T, Failure> {
+    let mut slot: Option<T> = None;
+    if let Some(slot) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(std::mem::take(&mut bytes));
+    }
+    slot.map_or_else(|| decode(&bytes), Ok)
+}
+
 /// Reads a `T` that fills `bytes` exactly.
 ///
 /// # Errors

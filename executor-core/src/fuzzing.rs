@@ -49,19 +49,21 @@ pub fn replies(bytes: &[u8]) {
     }
     // Errors and values are both fine.
     let _ = reply::read(bytes, codec::decode::<(String, Vec<u64>)>);
-    let _ = reply::read(bytes, Many::<Plain<u64, Shape>, u64>::unpack);
+    let _ = reply::read_from(bytes.to_vec(), Many::<Plain<u64, Shape>, u64>::unpack);
 }
 
 /// Arguments, single ones and chunks, as a worker reads them before it calls. Whatever comes of them, there is a reply.
 pub fn arguments(bytes: &[u8]) {
     let name = |shape: Shape| format!("{shape:?}");
     let mut out = Vec::new();
-    Single::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes, Vec::new(), &mut out);
+    let ending = Single::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes.to_vec(), Vec::new(), &mut out);
+    out.push(ending.mark);
     let single = reply::read(&out, codec::decode::<String>);
     assert!(matches!(single, Ok(_) | Err(Failure::Decode { .. })), "{single:?}");
     out.clear();
-    Many::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes, Vec::new(), &mut out);
-    let chunk = reply::read(&out, Many::<Plain<Shape, String>, Shape>::unpack);
+    let ending = Many::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes.to_vec(), Vec::new(), &mut out);
+    out.push(ending.mark);
+    let chunk = reply::read_from(out, Many::<Plain<Shape, String>, Shape>::unpack);
     assert!(chunk.is_ok() || matches!(chunk, Err(Failure::Decode { .. })));
 }
 

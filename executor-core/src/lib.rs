@@ -49,7 +49,7 @@ pub mod options;
 mod outcomes;
 pub mod panic;
 pub mod portable;
-mod reply;
+pub mod reply;
 pub mod retry;
 pub mod shutdown;
 pub mod state;

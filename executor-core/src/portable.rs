@@ -20,7 +20,7 @@ use crate::{
     attachments::Attachments,
     context::{Context, ContextId, ContextParcel, ContextStore},
     error::Failure,
-    reply,
+    reply::{self, Ending},
     value::SharedValue,
 };
 
@@ -44,25 +44,25 @@ pub struct CallName {
 
 /// What a worker was sent: a call by name, with its arguments.
 #[derive(Clone, Debug)]
-pub struct Incoming<'a> {
+pub struct Incoming {
     /// What to call.
     pub name: CallName,
     /// The shared context that the call wants.
     pub context: Option<ContextId>,
     /// The encoded arguments.
-    pub args: &'a [u8],
+    pub args: Vec<u8>,
     /// What came with them.
     pub attachments: Attachments,
 }
 
-/// Makes a call that was sent here, and appends its reply to `out`: the bytes that
-/// [`Parcel::complete`](crate::task::Parcel::complete) takes at the other end. Whatever goes wrong
-/// becomes a reply too. Returns what is to travel with the reply.
+/// Makes a call that was sent here, and puts its reply into `out`, which is empty. With the mark of the ending behind them,
+/// these are the bytes that [`Parcel::complete`](crate::task::Parcel::complete) takes at the other end. Whatever goes
+/// wrong becomes a reply too.
 ///
 /// # Safety
 /// `call` was written by a process of the same build of this program, from one submitted call, and not changed since:
 /// the [module's premise](self). Its addresses are checked as far as they can be, its types cannot.
-pub unsafe fn answer(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
+pub unsafe fn answer(call: Incoming, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Ending {
     match find(call.name) {
         // SAFETY: `locate` found executable memory of the named module at `function`. By this
         // function's contract both addresses were written by `name_of` for one call in a process of
@@ -95,15 +95,15 @@ pub(crate) trait Travels: 'static {
     type Function: Function<Self::Args>;
     type Args;
 
-    /// Makes the call in the worker, appending a reply. Takes what came with the arguments, and returns what goes with the reply.
-    fn serve(function: Self::Function, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments;
+    /// Makes the call in the worker, appending a reply. Takes what came with the arguments.
+    fn serve(function: Self::Function, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending;
 }
 
 /// How calls of one kind are made from bytes. One constant for each kind.
 #[repr(C, align(16))]
 pub(crate) struct Descriptor {
     magic: u64,
-    run: unsafe fn(*const (), Incoming<'_>, &mut ContextStore, &mut Vec<u8>) -> Attachments,
+    run: unsafe fn(*const (), Incoming, &mut ContextStore, &mut Vec<u8>) -> Ending,
 }
 
 /// Nothing else in read-only data is likely to carry it: a fixed number without meaning.
@@ -118,10 +118,10 @@ pub(crate) const fn descriptor<W: Travels>() -> &'static Descriptor {
 /// `function` must be the address of the function pointer of some `W::Function`.
 unsafe fn run<W: Travels>(
     function: *const (),
-    call: Incoming<'_>,
+    call: Incoming,
     contexts: &mut ContextStore,
     out: &mut Vec<u8>,
-) -> Attachments {
+) -> Ending {
     // SAFETY: passed on from this function's own contract.
     match unsafe { W::Function::from_address(function, call.context, contexts) } {
         Ok(function) => W::serve(function, call.args, call.attachments, out),
@@ -430,7 +430,7 @@ mod tests {
         x + 1
     }
 
-    fn incoming(name: CallName, args: &[u8]) -> Incoming<'_> {
+    fn incoming(name: CallName, args: Vec<u8>) -> Incoming {
         Incoming { name, context: None, args, attachments: Vec::new() }
     }
 
@@ -438,7 +438,8 @@ mod tests {
         let (mut args, mut out) = (Vec::new(), Vec::new());
         crate::codec::encode(&41_u64, &mut args).unwrap();
         // SAFETY: `name` is a call of this very process, or is refused before anything is called: that is the test.
-        unsafe { answer(incoming(name, &args), &mut ContextStore::default(), &mut out) };
+        let mark = unsafe { answer(incoming(name, args), &mut ContextStore::default(), &mut out) };
+        out.push(mark);
         reply::read(&out, crate::codec::decode)
     }
 

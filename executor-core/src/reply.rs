@@ -1,5 +1,5 @@
-//! How the outcome of a call comes back from another process: one byte, [`VALUE`] or [`FAILED`], and then the encoded value or
-//! [`Failure`].
+//! How the outcome of a call comes back from another process: the encoded value or [`Failure`], and then one byte, [`VALUE`] or
+//! [`FAILED`]. It comes last, so that a value's bytes are the reply's own buffer once it is cut off.
 
 use crate::{
     attachments::{self, Attachments},
@@ -11,19 +11,26 @@ use crate::{
 const VALUE: u8 = 0;
 const FAILED: u8 = 1;
 
-/// Appends the reply of a call that failed. Nothing travels with it.
-pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) -> Attachments {
-    out.push(FAILED);
-    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
-    Attachments::new()
+/// What ends a reply.
+#[derive(Debug)]
+pub struct Ending {
+    /// The byte that is to follow.
+    pub mark: u8,
+    /// What is to travel with it.
+    pub attachments: Attachments,
 }
 
-/// Appends a value's reply, or that of the failure to encode it. Returns what travels with it.
-pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) -> Attachments {
+/// Appends the reply of a call that failed. Nothing travels with it.
+pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) -> Ending {
+    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
+    Ending { mark: FAILED, attachments: Attachments::new() }
+}
+
+/// Appends a value's reply, or that of the failure to encode it.
+pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) -> Ending {
     let start = out.len();
-    out.push(VALUE);
     match attachments::collecting(|| catch(|| encode(out)).flatten()) {
-        (Ok(()), attachments) => attachments,
+        (Ok(()), attachments) => Ending { mark: VALUE, attachments },
         (Err(refused), _) => {
             out.truncate(start);
             failure(&refused, out)
@@ -33,7 +40,7 @@ pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, ou
 
 /// The failure that a reply tells of, or that `look` finds in its value. Runs no user code.
 pub(crate) fn failure_in(bytes: &[u8], look: impl FnOnce(&[u8]) -> Option<Failure>) -> Option<Failure> {
-    match bytes.split_first() {
+    match bytes.split_last() {
         Some((&VALUE, value)) => look(value),
         _ => read(bytes, |_| Ok(())).err(),
     }
@@ -41,9 +48,20 @@ pub(crate) fn failure_in(bytes: &[u8], look: impl FnOnce(&[u8]) -> Option<Failur
 
 /// Reads a reply, its value with `unpack`.
 pub(crate) fn read<R>(bytes: &[u8], unpack: impl FnOnce(&[u8]) -> Result<R, Failure>) -> Result<R, Failure> {
-    match bytes.split_first() {
+    match bytes.split_last() {
         Some((&VALUE, value)) => catch(|| unpack(value)).flatten(),
         Some((&FAILED, failure)) => Err(codec::decode(failure).unwrap_or_else(|unreadable| unreadable)),
         _ => Err(Failure::Decode { type_name: "a reply".into(), reason: "it has no known mark".into() }),
     }
+}
+
+/// As [`read`], and lets `unpack` have the buffer.
+pub(crate) fn read_from<R>(
+    mut bytes: Vec<u8>,
+    unpack: impl FnOnce(Vec<u8>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    if bytes.pop_if(|mark| *mark == VALUE).is_some() {
+        return catch(|| unpack(bytes)).flatten();
+    }
+    read(&bytes, |_| unreachable!("it has another mark"))
 }

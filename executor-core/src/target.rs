@@ -8,7 +8,7 @@ use crate::{
     error::Failure,
     panic::{catch, drop_quietly},
     portable::{Plain, Travels},
-    reply,
+    reply::{self, Ending},
     value::Value,
     work::Call,
 };
@@ -98,8 +98,8 @@ impl<A: Value, R: ExitReport> Travels for Target<A, R> {
     type Function = Plain<A, R>;
     type Args = A;
 
-    fn serve(function: Plain<A, R>, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments {
-        let args = attachments::handing_out(attachments, || catch(|| codec::decode::<A>(args)).flatten());
+    fn serve(function: Plain<A, R>, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+        let args = attachments::handing_out(attachments, || catch(|| codec::decode_from::<A>(args)).flatten());
         match args.and_then(|args| catch(|| (function.0)(args).report())) {
             Ok(report) => reply::value(|out| codec::encode(&report, out), out),
             Err(failure) => reply::failure(&failure, out),

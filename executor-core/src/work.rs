@@ -21,7 +21,7 @@ use crate::{
     outcomes::Outcomes,
     panic::{catch, drop_quietly, forget_contained},
     portable::{CallName, Function, Travels, name_of},
-    reply,
+    reply::{self, Ending},
     value::Value,
 };
 
@@ -36,7 +36,7 @@ pub(crate) trait Work: Send + 'static {
     fn pack(self) -> Result<Call, Failure>;
 
     /// The outcome that a reply's value holds. May panic in user code.
-    fn unpack(value: &[u8]) -> Result<Self::Output, Failure>;
+    fn unpack(value: Vec<u8>) -> Result<Self::Output, Failure>;
 
     /// The same once more, for another attempt. May panic in user code.
     fn copy(&self) -> Result<Self, Failure>
@@ -93,11 +93,12 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Single<F, A> {
     }
 
     fn pack(self) -> Result<Call, Failure> {
-        Call::new::<Self>(&self.function, |out| codec::encode(&self.args, out))
+        let mut args = Some(self.args);
+        Call::new::<Self>(&self.function, |out| codec::encode_from(&mut args, out))
     }
 
-    fn unpack(value: &[u8]) -> Result<F::Output, Failure> {
-        codec::decode(value)
+    fn unpack(value: Vec<u8>) -> Result<F::Output, Failure> {
+        codec::decode_from(value)
     }
 
     fn copy(&self) -> Result<Self, Failure> {
@@ -109,13 +110,14 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments {
-        let args = attachments::handing_out(attachments, || catch(|| codec::decode::<A>(args)).flatten());
+    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+        let args = attachments::handing_out(attachments, || catch(|| codec::decode_from::<A>(args)).flatten());
         match args.and_then(|args| catch(|| function.call(args))) {
             Ok(value) => {
-                let attachments = reply::value(|out| codec::encode(&value, out), out);
+                let mut value = Some(value);
+                let ending = reply::value(|out| codec::encode_from(&mut value, out), out);
                 drop_quietly(value);
-                attachments
+                ending
             }
             Err(failure) => reply::failure(&failure, out),
         }
@@ -149,7 +151,7 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
         })
     }
 
-    fn unpack(value: &[u8]) -> Result<Self::Output, Failure> {
+    fn unpack(value: Vec<u8>) -> Result<Self::Output, Failure> {
         let (nanos, outcomes) = value
             .split_first_chunk::<8>()
             .ok_or_else(|| Failure::Decode { type_name: "a chunk's reply".into(), reason: "it is too short".into() })?;
@@ -176,8 +178,8 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: &[u8], attachments: Attachments, out: &mut Vec<u8>) -> Attachments {
-        let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(args)) {
+    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+        let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(&args)) {
             Ok(items) => items,
             Err(failure) => return reply::failure(&failure, out),
         };
@@ -247,7 +249,7 @@ impl<F: FnOnce() -> R + Send + 'static, R: Send + 'static> Work for Closure<F, R
         Err(Failure::Refused("a closure with captures cannot leave this process".into()))
     }
 
-    fn unpack(_: &[u8]) -> Result<R, Failure> {
+    fn unpack(_: Vec<u8>) -> Result<R, Failure> {
         Err(Failure::Refused("a closure's result cannot come from another process".into()))
     }
 

@@ -31,16 +31,14 @@ use std::{
 use crate::ring;
 
 /// How many calls a channel can hold.
-pub(crate) const SLOTS: usize = 64;
+pub(crate) const SLOTS: usize = 512;
 
 const BYTES: usize = size_of::<Words>();
 
-/// Where in the memory the rings begin: the words have a page of their own.
-pub(crate) const RINGS_AT: usize = 4096;
+/// Where in the memory the rings begin: on a page of their own.
+pub(crate) const RINGS_AT: usize = BYTES.next_multiple_of(4096);
 
 const MEMORY_BYTES: usize = RINGS_AT + ring::BYTES;
-
-const _: () = assert!(BYTES <= RINGS_AT);
 
 const BEGUN: u64 = 2;
 const REVOKED: u64 = 3;
@@ -112,6 +110,11 @@ impl Claims {
         // ORDERING: Relaxed; published by the exchange, and of no meaning where that fails.
         self.words().begun_at[slot(ticket)].store(now().as_nanos() as u64, Ordering::Relaxed);
         self.claim(ticket, BEGUN)
+    }
+
+    /// The worker, after it has made the call: how long that took.
+    pub(crate) fn took(&self, ticket: u64) -> Duration {
+        now().saturating_sub(Duration::from_nanos(self.words().begun_at[slot(ticket)].load(Ordering::Relaxed)))
     }
 
     /// How long ago the call was begun, if it was.

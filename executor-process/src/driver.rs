@@ -38,7 +38,7 @@ use crate::{
     claims::{Claim, Claims, RINGS_AT},
     echo::Echo,
     inbox::{KillOrder, Shared, Stop},
-    lane::{DEPTH, Doom, InFlight, Lane},
+    lane::{Doom, InFlight, Lane},
     os,
     records::Levels,
     ring::ParentRings,
@@ -70,6 +70,9 @@ pub(crate) struct Driver {
     is_closing: bool,
     /// Something is to be done that only the driver thread does.
     needs_thread: bool,
+    /// A call was not given to the worker with the fewest, but to one that is quicker. The driver thread is to see whether that
+    /// holds.
+    pub(crate) holds_back: bool,
     /// When the driver thread looks again, if nothing happens before.
     alarm: Option<Instant>,
     /// Workers' standard error is left alone, since too much of it is still to be printed.
@@ -93,6 +96,7 @@ impl Driver {
             glances_at: None,
             is_closing: false,
             needs_thread: false,
+            holds_back: false,
             alarm: None,
             is_muted: false,
         }
@@ -105,7 +109,8 @@ impl Driver {
         self.deal_with(happened);
         self.follow_orders();
         self.assign(Starts::Workers);
-        self.rebalance();
+        self.rebalance(Starts::Workers);
+        self.holds_back = false;
         self.fail_stranded();
         self.close_idle();
         self.flush();
@@ -125,7 +130,7 @@ impl Driver {
     /// Whoever drives: gives queued calls to workers.
     pub(crate) fn hand_out(&mut self) -> bool {
         self.assign(Starts::Nothing);
-        self.rebalance();
+        self.rebalance(Starts::Nothing);
         // What follows from an end is the driver thread's affair.
         self.needs_thread |= self.is_closing || self.lanes.iter().any(Lane::needs_successor);
         self.flush()
@@ -134,7 +139,7 @@ impl Driver {
     /// Whether all workers that may be are there and have as many calls as they take, so that there is nothing to be done for
     /// one more before a reply comes.
     pub(crate) fn is_saturated(&self) -> bool {
-        let takes_none = |lane: &Lane| lane.state == State::Busy && !lane.takes_calls(DEPTH);
+        let takes_none = |lane: &Lane| lane.state == State::Busy && !lane.takes_calls(lane.depth());
         self.lanes.len() >= self.shared.chosen.max_workers().get() && self.lanes.iter().all(takes_none)
     }
 
@@ -318,13 +323,30 @@ impl Driver {
         self.has_levels = has_levels;
         self.start_wanted(starts);
         // What is written in one call must not be taken for another's.
-        let depth = if has_levels || self.shared.chosen.output.is_attributed() { 1 } else { DEPTH };
+        let one_by_one = has_levels || self.shared.chosen.output.is_attributed();
+        let depth = |lane: &Lane| if one_by_one { 1 } else { lane.depth() };
+        // Not one by one, as each reply makes room for one: whoever is woken for it is to have more to do.
+        if !self.lanes.iter().any(|lane| lane.takes_calls(depth(lane) / 2 + 1)) {
+            return;
+        }
         let mut places = self.places();
-        loop {
-            let best = (0..self.lanes.len())
-                .filter(|lane| self.lanes[*lane].takes_calls(depth) && (places > 0 || self.lanes[*lane].live > 0))
-                .min_by_key(|lane| self.lanes[*lane].live);
-            let Some(lane) = best else { break };
+        let queued = self.shared.inbox().queue.len();
+        for _ in 0..queued {
+            let (mut least, mut quickest) = (None, None);
+            let takes_one = |lane: &Lane| lane.takes_calls(depth(lane)) && (places > 0 || lane.live > 0);
+            for (index, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| takes_one(lane)) {
+                if least.is_none_or(|(live, _)| lane.live < live) {
+                    least = Some((lane.live, index));
+                }
+                let delay = lane.delay();
+                if quickest.is_none_or(|(least, _)| delay < least) {
+                    quickest = Some((delay, index));
+                }
+            }
+            let Some(((least_live, least), (_, quickest))) = least.zip(quickest) else { break };
+            // Now and then, calls are spread evenly: one of them may take longer than those before.
+            let lane = if starts == Starts::Workers { least } else { quickest };
+            self.holds_back |= self.lanes[lane].live > least_live;
             let Some(parcel) = self.shared.inbox().queue.pop() else { break };
             let was_free = self.lanes[lane].live == 0;
             self.dispatch(lane, parcel);
@@ -435,15 +457,20 @@ impl Driver {
     }
 
     /// Lets idle workers take over calls that wait behind others.
-    fn rebalance(&mut self) {
+    fn rebalance(&mut self, starts: Starts) {
         while let Some(idle) = (0..self.lanes.len()).find(|lane| self.lanes[*lane].is_idle()) {
             if self.places() == 0 {
                 return;
             }
+            let delay = self.lanes[idle].delay();
             let left = self.lanes[idle].max_tasks - self.lanes[idle].given;
             let room = usize::try_from(left).unwrap_or(usize::MAX);
             let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live);
             let Some(longest) = longest.filter(|lane| lane.live > 1) else { return };
+            if starts == Starts::Nothing && longest.delay() < delay {
+                self.holds_back = true;
+                return;
+            }
             let taken = longest.take_back(room.min(longest.live / 2));
             if taken.is_empty() {
                 return; // they have begun meanwhile
@@ -947,7 +974,8 @@ impl Driver {
     }
 }
 
-/// Whether workers are started that are missing. Only the driver thread does: they die with the thread that started them.
+/// Whether workers are started that are missing. Only the driver thread does: they die with the thread that started them. It
+/// comes by less often, so it also spreads calls evenly over the workers, whatever is known of their pace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Starts {
     Workers,

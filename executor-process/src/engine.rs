@@ -30,7 +30,7 @@ use std::{
     fmt, hint, process,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -48,7 +48,7 @@ const LOOKOUT: Duration = Duration::from_millis(1);
 /// How long a waiter looks before he sleeps: a bit more than it takes to wake a worker.
 const WAITER_SPIN: Duration = Duration::from_micros(100);
 
-/// A call that takes longer is not worth looking for, again and again.
+/// Who has to sleep for longer would better have slept at once.
 const SHORT: Duration = Duration::from_micros(400);
 
 /// How long the driver thread looks before it sleeps.
@@ -68,6 +68,8 @@ pub(crate) struct Engine {
     waiters: AtomicUsize,
     /// How long a waiter looks: in nanoseconds.
     patience: AtomicU32,
+    /// The driver thread waits for the lock, which a waiter may keep for long.
+    thread_waits: AtomicBool,
 }
 
 /// The driver, and who came by.
@@ -95,6 +97,7 @@ impl Engine {
             sleepers: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
             patience: AtomicU32::new(WAITER_SPIN.as_nanos() as u32),
+            thread_waits: AtomicBool::new(false),
         })
     }
 
@@ -103,7 +106,9 @@ impl Engine {
         let guard = AbortIfPanic;
         let mut happened = Vec::new();
         loop {
+            self.thread_waits.store(true, Ordering::Relaxed);
             let mut turns = self.driver.lock();
+            self.thread_waits.store(false, Ordering::Relaxed);
             self.shared.take_news();
             if !turns.driver.turn(&happened) {
                 break;
@@ -129,7 +134,10 @@ impl Engine {
                 timeout => timeout,
             };
             drop(turns);
-            let timeout = if self.shared.has_news() { Some(Duration::ZERO) } else { timeout };
+            if self.shared.has_news() {
+                // As everybody who drives. If the lock is taken again, this is somebody else's affair.
+                self.drive(|turns| _ = turns.driver.pump(true));
+            }
             self.watch.wait(timeout, &mut happened);
             self.shared.awake(happened.iter().any(|(_, source)| *source == Source::Order));
         }
@@ -179,15 +187,19 @@ impl Engine {
         }
     }
 
-    /// Looks until `is_over`, or nothing has happened for so long.
+    /// Looks until `is_over`, or nothing has happened for so long, or the driver thread is to have its turn.
     fn look(&self, turns: &mut Turns, patience: Duration, deadline: Option<Instant>, is_over: &dyn Fn() -> bool) {
         turns.driver.stay_awake();
         let mut since = None;
-        while !is_over() {
+        // ORDERING: Relaxed; a little later is soon enough.
+        while !is_over() && !self.thread_waits.load(Ordering::Relaxed) {
             let calls_came = self.shared.take_news();
             if turns.driver.pump(calls_came) {
                 turns.driver.stay_awake();
                 since = None;
+                if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                    return;
+                }
                 continue;
             }
             let now = Instant::now();
@@ -207,7 +219,9 @@ impl Engine {
     /// A caller lets go of the lock.
     fn let_go(&self, mut turns: MutexGuard<'_, Turns>) {
         let has_news = self.leave(&mut turns);
-        let summons = turns.driver.take_need() || has_news;
+        // On lookout the driver thread comes by anyway.
+        let holds_back = turns.driver.holds_back && !turns.on_lookout;
+        let summons = turns.driver.take_need() || has_news || holds_back;
         drop(turns);
         if summons {
             self.shared.order(|_| ());
@@ -223,24 +237,31 @@ impl Engine {
 
 impl Drive for Engine {
     fn wait(&self, deadline: Option<Instant>, is_over: &dyn Fn() -> bool, sleep: &mut dyn FnMut()) {
-        let began = Instant::now();
+        let mut began = Instant::now();
+        // ORDERING: Relaxed, here and below: only how long to look.
+        let patience = self.patience.load(Ordering::Relaxed);
+        let most = WAITER_SPIN.as_nanos() as u32;
         if deadline.is_none_or(|deadline| deadline > began) {
-            // ORDERING: Relaxed, here and below: only how long to look.
-            let patience = Duration::from_nanos(u64::from(self.patience.load(Ordering::Relaxed)));
+            let limit = Duration::from_nanos(u64::from(patience));
             self.waiters.fetch_add(1, Ordering::Relaxed);
             while !is_over() {
-                if let Some(mut turns) = self.driver.try_lock() {
+                if !self.thread_waits.load(Ordering::Relaxed)
+                    && let Some(mut turns) = self.driver.try_lock()
+                {
                     let guard = AbortIfPanic;
                     turns.visits += 1;
-                    self.look(&mut turns, patience, deadline, is_over);
+                    self.look(&mut turns, limit, deadline, is_over);
                     self.let_go(turns);
                     std::mem::forget(guard);
                     if self.shared.has_news() {
                         self.drive(|turns| _ = turns.driver.pump(true));
                     }
-                    break;
+                    if !self.thread_waits.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    began = Instant::now(); // its turn is short
                 }
-                if began.elapsed() >= patience {
+                if began.elapsed() >= limit {
                     break;
                 }
                 for _ in 0..32 {
@@ -249,13 +270,15 @@ impl Drive for Engine {
             }
             self.waiters.fetch_sub(1, Ordering::Relaxed);
             if is_over() {
+                if patience < most {
+                    self.patience.store((patience * 2).min(most), Ordering::Relaxed);
+                }
                 return;
             }
         }
+        let slept_at = Instant::now();
         self.while_asleep(sleep);
-        let most = WAITER_SPIN.as_nanos() as u32;
-        let before = self.patience.load(Ordering::Relaxed);
-        let patience = if began.elapsed() < SHORT { most } else { (before / 2).max(most / 32) };
+        let patience = if slept_at.elapsed() < SHORT { most } else { (patience / 2).max(most / 32) };
         self.patience.store(patience, Ordering::Relaxed);
     }
 }

@@ -33,11 +33,16 @@ use crate::{
     ring::{Astray, ParentRings, this_cpu},
     supervisor::State,
     watch::{Source, Watch},
-    wire::{Cutter, Header, Kind, NO_TICKET, SMALL_BYTES, put_call_head, put_frame},
+    wire::{Cutter, Header, Kind, NO_TICKET, SMALL_BYTES, call_header, call_tail, put_frame},
 };
 
-/// Calls in a worker's channel at most, of those that have not been taken back.
-pub(crate) const DEPTH: usize = 48;
+/// Calls in a worker's channel at most, of those that have not been taken back: so many at least, and of short calls as many
+/// as last for `AHEAD`, but no more than three quarters of the slots. So a worker that is woken has something to do.
+const DEPTH: usize = 16;
+const AHEAD: Duration = Duration::from_micros(100);
+
+/// About what it takes to wake a worker: what is shorter is better done by one that is awake.
+const WAKE_NANOS: u64 = 50_000;
 
 /// Calls in a worker's channel, before the arguments of more of them are to wait until there is room in its ring.
 const SHALLOW: usize = 2;
@@ -203,6 +208,18 @@ impl Lane {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Idle && self.serves()
+    }
+
+    /// How many calls it is to have at most.
+    pub(crate) fn depth(&self) -> usize {
+        let ahead = AHEAD.as_nanos() as u32 / self.rings.pace_nanos().max(1);
+        (ahead as usize).clamp(DEPTH, SLOTS * 3 / 4)
+    }
+
+    /// About when another call would begin that is given to it, in nanoseconds.
+    pub(crate) fn delay(&self) -> u64 {
+        let wake = if self.rings.worker_sleeps() { WAKE_NANOS } else { 0 };
+        u64::from(self.rings.pace_nanos()) * self.live as u64 + wake
     }
 
     /// Whether another call can be put into the channel, where no more than `depth` are to be.
@@ -527,12 +544,13 @@ impl Outbox {
         let call = parcel.call();
         self.put_descriptors(&call.attachments);
         let frames = self.frames();
-        put_call_head(kind, ticket, call, frames);
+        frames.extend_from_slice(&call_header(kind, ticket, call));
         if call.args.len() <= SMALL_BYTES {
             frames.extend_from_slice(&call.args);
         } else {
             self.segments.push_back(Segment::Value(Arc::clone(&call.args)));
         }
+        self.frames().extend_from_slice(&call_tail(call));
     }
 
     fn put_context(&mut self, ContextParcel { id, bytes, attachments }: &ContextParcel) {

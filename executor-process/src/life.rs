@@ -44,7 +44,9 @@ pub(crate) fn live() -> io::Result<i32> {
     drop((reader, channel));
     let mut reply = Vec::new();
     // A process gives nothing back: what goes with the reply goes nowhere.
-    drop(worker::make(worker::incoming(&frame.body, frame.attachments)?, &mut ContextStore::default(), &mut reply));
+    let ending =
+        worker::make(worker::incoming(frame.body, frame.attachments)?, &mut ContextStore::default(), &mut reply);
+    reply.push(ending.mark);
     Ok(target::exit_code(&reply).unwrap_or_else(|message| {
         // Standard error may be closed, or full.
         let _ = writeln!(io::stderr(), "Process {name}: {message}");

@@ -27,7 +27,7 @@ use crate::{
     identity::{self, Birth, current_process},
     keeper, life, os,
     wait_any::wait_until_ready,
-    wire::{Hello, Kind, put_call_head, put_frame},
+    wire::{Hello, Kind, call_header, call_tail, put_frame},
     worker,
 };
 
@@ -185,10 +185,9 @@ fn hand_over(channel: &UnixStream, birth: &Birth, call: &Call) -> io::Result<()>
     put_frame(Kind::Birth, 0, &encoded, &mut bytes);
     send_all(channel, &bytes)?;
     Departures::default().send_all(channel, &call.attachments)?;
-    bytes.clear();
-    put_call_head(Kind::Call, 0, call, &mut bytes);
-    send_all(channel, &bytes)?;
-    send_all(channel, &call.args)
+    send_all(channel, &call_header(Kind::Call, 0, call))?;
+    send_all(channel, &call.args)?;
+    send_all(channel, &call_tail(call))
 }
 
 /// All that were started here and whose handle is there.

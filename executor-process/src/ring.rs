@@ -15,7 +15,7 @@
 #![doc = include_str!("ring.md")]
 
 use rustix::{
-    mm::{MapFlags, ProtFlags, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
     thread::{futex, sched_getcpu},
 };
 use std::{
@@ -31,7 +31,7 @@ use std::{
 };
 
 /// Of one ring. Enough for both sides to go on while they copy, and little enough to stay in a cache.
-const RING_BYTES: usize = 128 << 10;
+const RING_BYTES: usize = 64 << 10;
 
 /// What is copied at once: the other side begins with it meanwhile.
 const PIECE_BYTES: usize = 16 << 10;
@@ -41,6 +41,9 @@ const WORDS_BYTES: usize = 4096;
 
 /// What [`Rings`] take of the shared memory.
 pub(crate) const BYTES: usize = WORDS_BYTES + 2 * RING_BYTES;
+
+/// Of a worker that has made no call.
+const UNKNOWN_PACE_NANOS: u32 = 1_000_000;
 
 /// How long a worker that has answered everything looks for more before it sleeps, at most.
 const WORKER_SPIN: Duration = Duration::from_micros(50);
@@ -65,8 +68,8 @@ struct Words {
     worker: Apart<AtomicU32>,
     /// What the parent tells besides.
     told: Apart<Told>,
-    /// On which processor the worker was seen last.
-    worker_cpu: Apart<AtomicU32>,
+    /// What the worker tells besides.
+    says: Apart<Says>,
 }
 
 #[repr(C)]
@@ -76,6 +79,13 @@ struct Told {
     /// Nothing more comes.
     closed: AtomicU32,
     cpu: AtomicU32,
+}
+
+#[repr(C)]
+struct Says {
+    cpu: AtomicU32,
+    /// How long its calls take, of late, in nanoseconds. 0: it has made none.
+    pace: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Words>() <= WORDS_BYTES && RING_BYTES.is_power_of_two());
@@ -301,6 +311,30 @@ impl Consumer {
     }
 }
 
+/// A buffer for so many bytes that will come through a ring, or none if there is no memory. A large one is of large pages, if
+/// the system has them: to touch each of many small ones for the first time costs more than the copy.
+pub(crate) fn buffer_for(length: usize) -> Option<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length).ok()?;
+    if length >= HUGE_BYTES {
+        let spare = buffer.spare_capacity_mut();
+        let start = spare.as_mut_ptr();
+        let skipped = start.align_offset(PAGE_BYTES);
+        let length = (length - skipped) & !(PAGE_BYTES - 1);
+        // SAFETY: less than a page into a buffer of many.
+        let start = unsafe { start.add(skipped) };
+        // SAFETY: whole pages within a buffer that is ours, and which holds nothing yet. The advice changes no contents, only by
+        // how much at a time the kernel provides memory. An error means that there are no large pages.
+        let _ = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) };
+    }
+    Some(buffer)
+}
+
+/// From here on a buffer has room for several large pages.
+const HUGE_BYTES: usize = 8 << 20;
+
+const PAGE_BYTES: usize = 4096;
+
 /// The parent's side.
 pub(crate) struct ParentRings {
     requests: Producer,
@@ -310,7 +344,7 @@ pub(crate) struct ParentRings {
 impl ParentRings {
     pub(crate) fn map(memory: impl AsFd, offset: u64) -> io::Result<Self> {
         let mapping = map(memory, offset)?;
-        mapping.words().worker_cpu.0.store(NO_CPU, Ordering::Relaxed);
+        mapping.words().says.0.cpu.store(NO_CPU, Ordering::Relaxed);
         Ok(ParentRings {
             requests: Producer::new(&mapping, Which::Requests),
             replies: Consumer::new(&mapping, Which::Replies),
@@ -395,9 +429,23 @@ impl ParentRings {
         }
     }
 
+    /// How long the worker's calls take, of late, in nanoseconds. One that has made none yet is assumed to be slow.
+    pub(crate) fn pace_nanos(&self) -> u32 {
+        match self.words().says.0.pace.load(Ordering::Relaxed) {
+            0 => UNKNOWN_PACE_NANOS,
+            nanos => nanos,
+        }
+    }
+
+    /// Whether the worker sleeps, and has to be woken for the next call.
+    pub(crate) fn worker_sleeps(&self) -> bool {
+        // ORDERING: Relaxed; a hint, as all that follows.
+        self.words().worker.0.load(Ordering::Relaxed) == ASLEEP
+    }
+
     /// On which processor the worker runs, if it does.
     pub(crate) fn worker_cpu(&self) -> u32 {
-        self.words().worker_cpu.0.load(Ordering::Relaxed)
+        self.words().says.0.cpu.load(Ordering::Relaxed)
     }
 }
 
@@ -414,10 +462,14 @@ pub(crate) fn map_worker<B: Fn()>(
     bell: impl Fn() -> B,
 ) -> io::Result<(WorkerRequests<B>, WorkerReplies<B>)> {
     let mapping = map(memory, offset)?;
-    mapping.words().worker_cpu.0.store(this_cpu(), Ordering::Relaxed);
+    mapping.words().says.0.cpu.store(this_cpu(), Ordering::Relaxed);
     let patience = || Patience::new(WORKER_SPIN);
-    let requests =
-        WorkerRequests { requests: Consumer::new(&mapping, Which::Requests), patience: patience(), bell: bell() };
+    let requests = WorkerRequests {
+        requests: Consumer::new(&mapping, Which::Requests),
+        patience: patience(),
+        pace: 0,
+        bell: bell(),
+    };
     let replies =
         WorkerReplies { replies: Producer::new(&mapping, Which::Replies), patience: patience(), bell: bell() };
     Ok((requests, replies))
@@ -427,6 +479,7 @@ pub(crate) fn map_worker<B: Fn()>(
 pub(crate) struct WorkerRequests<B> {
     requests: Consumer,
     patience: Patience,
+    pace: u32,
     bell: B,
 }
 
@@ -443,9 +496,21 @@ impl<B: Fn()> WorkerRequests<B> {
         Ok(count > 0)
     }
 
+    /// A call took so long.
+    pub(crate) fn note_pace(&mut self, took: Duration) {
+        let took = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
+        // One that takes much longer than those before says more than they do.
+        self.pace = if took / 16 > self.pace { took } else { self.pace - self.pace / 8 + took / 8 }.max(1);
+        let told = &self.requests.mapping.words().says.0.pace;
+        // Not for every little change: the parent's copy of this line would be lost each time.
+        if told.load(Ordering::Relaxed).abs_diff(self.pace) > self.pace / 4 {
+            told.store(self.pace, Ordering::Relaxed);
+        }
+    }
+
     /// Waits for requests. `false`: none will come.
     pub(crate) fn await_requests(&mut self) -> bool {
-        let Self { requests, patience, bell } = self;
+        let Self { requests, patience, bell, .. } = self;
         let words = requests.mapping.words();
         // ORDERING: Acquire pairs with the store in `close`: requests from before are seen now.
         let closed = || words.told.0.closed.load(Ordering::Acquire) != 0;
@@ -536,7 +601,7 @@ impl Words {
         {
             bell();
         }
-        self.worker_cpu.0.store(NO_CPU, Ordering::Relaxed);
+        self.says.0.cpu.store(NO_CPU, Ordering::Relaxed);
         self.worker.0.store(why, Ordering::Relaxed);
         // ORDERING: SeqCst, against the fence in `wake_from`.
         fence(Ordering::SeqCst);
@@ -545,14 +610,14 @@ impl Words {
             let _ = futex::wait(&self.worker.0, futex::Flags::empty(), why, None);
         }
         self.worker.0.store(AWAKE, Ordering::Relaxed);
-        self.worker_cpu.0.store(this_cpu(), Ordering::Relaxed);
+        self.says.0.cpu.store(this_cpu(), Ordering::Relaxed);
     }
 }
 
 /// Whether the parent is on this processor: then looking only keeps it from running.
 fn is_here(words: &Words) -> bool {
     let cpu = this_cpu();
-    let own = &words.worker_cpu.0;
+    let own = &words.says.0.cpu;
     if own.load(Ordering::Relaxed) != cpu {
         own.store(cpu, Ordering::Relaxed);
     }

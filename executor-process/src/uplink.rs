@@ -78,11 +78,14 @@ pub(crate) fn tell(kind: Kind, body: &[u8]) {
     }
 }
 
-/// Sends whole frames, and before them what belongs to the last of them. Only for the thread that answers calls.
-pub(crate) fn answer(frames: &[u8], attachments: &Attachments) -> io::Result<()> {
+/// Sends a frame in its parts, and before it what belongs to it. Only for the thread that answers calls.
+pub(crate) fn answer(parts: &[&[u8]], attachments: &Attachments) -> io::Result<()> {
     let Some(uplink) = UPLINK.get() else { return Ok(()) };
     let mut uplink = uplink.lock();
     let Uplink { replies, socket, descriptors } = &mut *uplink;
     descriptors.send_all(socket, attachments)?;
-    Ok(replies.send(frames, Room::Asleep)?)
+    for part in parts {
+        replies.send(part, Room::Asleep)?;
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@
 //!  Flush    standard output is to be flushed after each call
 //!  Forward  up to which levels log records are wanted
 //!  Limits   what it may use, as `limits` wrote it; before any call
-//!  Call     name, context id, arguments          Reply     the outcome, as `portable::answer` made it
+//!  Call     arguments, name, context id          Reply     the outcome, as `portable::answer` made it
 //!                                                Skipped   the call was revoked before it began
 //!  Descriptor  ticket: its number; it is in the socket
 //!                                                Panicked  the call to which it belongs, or none; where, and why
@@ -45,13 +45,13 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME};
+use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME, ring};
 
 /// Of the frames below. To be raised with any change to them.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 5;
 
 pub(crate) const HEADER_BYTES: usize = 24;
-const NAME_BYTES: usize = 40;
+const TAIL_BYTES: usize = 40;
 
 /// Bodies up to this size are read together with their neighbours, larger ones straight into a buffer of their own.
 pub(crate) const SMALL_BYTES: usize = 64 << 10;
@@ -162,10 +162,11 @@ impl From<WireError> for io::Error {
 
 impl Header {
     pub(crate) fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.kind as u32).to_le_bytes());
-        out.extend_from_slice(&self.attachments.to_le_bytes());
-        out.extend_from_slice(&self.ticket.to_le_bytes());
-        out.extend_from_slice(&self.length.to_le_bytes());
+        out.extend_from_slice(&self.bytes());
+    }
+
+    pub(crate) fn bytes(self) -> [u8; HEADER_BYTES] {
+        words([u64::from(self.kind as u32) | u64::from(self.attachments) << 32, self.ticket, self.length])
     }
 
     pub(crate) fn get(bytes: &[u8; HEADER_BYTES]) -> Result<Header, WireError> {
@@ -182,32 +183,28 @@ pub(crate) fn put_frame(kind: Kind, ticket: u64, body: &[u8], out: &mut Vec<u8>)
     out.extend_from_slice(body);
 }
 
-/// Appends a frame whose body `fill` appends. Returns what belongs to it, as `fill` does.
-pub(crate) fn put_frame_with(
-    kind: Kind,
-    ticket: u64,
-    out: &mut Vec<u8>,
-    fill: impl FnOnce(&mut Vec<u8>) -> Attachments,
-) -> Attachments {
-    let start = out.len();
-    Header { kind, attachments: 0, ticket, length: 0 }.put(out);
-    let attachments = fill(out);
-    out[start + 4..start + 8].copy_from_slice(&(attachments.len() as u32).to_le_bytes());
-    let length = (out.len() - start - HEADER_BYTES) as u64;
-    out[start + HEADER_BYTES - 8..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
-    attachments
+/// The header of a call's frame, of kind `Call` or `AtExit`. Its arguments follow, and then its [tail](call_tail): so what
+/// arrived is the arguments' own buffer once the tail is cut off.
+pub(crate) fn call_header(kind: Kind, ticket: u64, call: &Call) -> [u8; HEADER_BYTES] {
+    let attachments = call.attachments.len() as u32;
+    Header { kind, attachments, ticket, length: (call.args.len() + TAIL_BYTES) as u64 }.bytes()
 }
 
-/// Appends a call's frame, of kind `Call` or `AtExit`, up to its arguments, which the caller sends after it.
-pub(crate) fn put_call_head(kind: Kind, ticket: u64, call: &Call, out: &mut Vec<u8>) {
-    let attachments = call.attachments.len() as u32;
-    Header { kind, attachments, ticket, length: (NAME_BYTES + call.args.len()) as u64 }.put(out);
+/// What ends a call's frame: its name and context.
+pub(crate) fn call_tail(call: &Call) -> [u8; TAIL_BYTES] {
     let CallName { descriptor, function } = call.name;
-    for word in [descriptor.module, descriptor.offset, function.module, function.offset] {
-        out.extend_from_slice(&word.to_le_bytes());
-    }
     let context = call.context.as_ref().map_or(NO_CONTEXT, |context| context.id.0);
-    out.extend_from_slice(&context.to_le_bytes());
+    words([descriptor.module, descriptor.offset, function.module, function.offset, context])
+}
+
+/// Numbers as they travel.
+fn words<const COUNT: usize, const BYTES: usize>(numbers: [u64; COUNT]) -> [u8; BYTES] {
+    const { assert!(BYTES == 8 * COUNT) };
+    let mut bytes = [0; BYTES];
+    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
 }
 
 /// The ticket of what belongs to no call.
@@ -218,10 +215,10 @@ const NO_CONTEXT: u64 = 0;
 
 /// The parts of a call's body.
 pub(crate) fn get_call(body: &[u8]) -> Result<(CallName, Option<ContextId>, &[u8]), WireError> {
-    let Some((head, args)) = body.split_at_checked(NAME_BYTES) else {
+    let Some((args, tail)) = body.len().checked_sub(TAIL_BYTES).map(|length| body.split_at(length)) else {
         return Err(WireError::Body(Kind::Call, body.len()));
     };
-    let mut fields = Fields(head);
+    let mut fields = Fields(tail);
     let mut address = || Address { module: fields.u64(), offset: fields.u64() };
     let name = CallName { descriptor: address(), function: address() };
     let context = Some(fields.u64()).filter(|id| *id != NO_CONTEXT).map(ContextId);
@@ -360,8 +357,7 @@ impl Cutter {
             return Ok(Some((header, body)));
         }
         if length > SMALL_BYTES {
-            let mut body = Vec::new();
-            body.try_reserve_exact(length).map_err(|_| WireError::Length(header.length))?;
+            let mut body = ring::buffer_for(length).ok_or(WireError::Length(header.length))?;
             body.extend_from_slice(rest);
             self.cut = self.buffer.len();
             self.large = Some((header, body));
@@ -466,7 +462,7 @@ mod tests {
         Header { kind: Kind::Reply, attachments: 0, ticket: 0, length: u64::MAX }.put(&mut bytes);
         assert_eq!(frames_of(&bytes, std::iter::empty()).unwrap_err(), WireError::Length(u64::MAX));
 
-        assert_eq!(get_call(&[0; NAME_BYTES - 1]).unwrap_err(), WireError::Body(Kind::Call, NAME_BYTES - 1));
+        assert_eq!(get_call(&[0; TAIL_BYTES - 1]).unwrap_err(), WireError::Body(Kind::Call, TAIL_BYTES - 1));
         assert_eq!(Hello::get(&[0; 3]).unwrap_err(), WireError::Body(Kind::Hello, 3));
     }
 

@@ -19,6 +19,7 @@ use executor_core::{
     context::{ContextId, ContextStore},
     current::{self, StopSource},
     portable::{self, Incoming},
+    reply::Ending,
 };
 use rustix::{
     io::FdFlags,
@@ -48,14 +49,11 @@ use crate::{
     records,
     ring::{WorkerRequests, map_worker},
     uplink::{self, Bell},
-    wire::{Cutter, HELLO_BYTES, Hello, Kind, get_call, put_frame, put_frame_with},
+    wire::{BareFrame, Cutter, HELLO_BYTES, Header, Hello, Kind, SMALL_BYTES, get_call, put_frame},
 };
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
 pub(crate) const UNFIT: i32 = 70;
-
-/// Replies larger than this do not keep their buffer.
-const KEPT_BYTES: usize = 1 << 20;
 
 #[cfg(feature = "constructor")]
 #[used]
@@ -206,7 +204,7 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
 fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &Arc<Claims>) -> io::Result<()> {
     let mut reader = Cutter::default();
     let mut contexts = ContextStore::default();
-    let mut out = Vec::new();
+    let (mut reply, mut out) = (Vec::new(), Vec::new());
     let mut at_exit = None;
     let mut flushes = false;
     let mut cpu_timer = None;
@@ -217,17 +215,32 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
             }
             continue;
         };
-        let mut attachments = Attachments::new();
         match frame.kind {
             Kind::Call if claims.begin(frame.ticket) => {
-                let call = incoming(&frame.body, inlet.take(&frame)?)?;
+                let BareFrame { ticket, .. } = frame;
+                let attachments = inlet.take(&frame)?;
+                let call = incoming(frame.body, attachments)?;
                 cpu_timer.iter().for_each(CpuTimer::start);
-                let _entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, frame.ticket);
-                let _told = uplink::enter(frame.ticket);
-                attachments = put_frame_with(Kind::Reply, frame.ticket, &mut out, |out| make(call, &mut contexts, out));
+                let entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, ticket);
+                let told = uplink::enter(ticket);
+                let Ending { mark, attachments } = make(call, &mut contexts, &mut reply);
                 if flushes {
                     let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
                 }
+                drop((told, entered));
+                requests.note_pace(claims.took(ticket));
+                let (count, length) = (attachments.len() as u32, reply.len() as u64 + 1);
+                Header { kind: Kind::Reply, attachments: count, ticket, length }.put(&mut out);
+                // At once, rather than with the next reply: the next call may take for ever.
+                if reply.len() > SMALL_BYTES {
+                    uplink::answer(&[&out, &reply, &[mark]], &attachments)?;
+                    reply = Vec::new();
+                } else {
+                    out.append(&mut reply);
+                    out.push(mark);
+                    uplink::answer(&[&out], &attachments)?;
+                }
+                out.clear();
             }
             Kind::Descriptor => inlet.receive()?,
             Kind::AtExit => at_exit = Some((inlet.take(&frame)?, frame.body)),
@@ -241,6 +254,8 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
             Kind::Call => {
                 inlet.take(&frame)?; // they came, whether the call is made or not
                 put_frame(Kind::Skipped, frame.ticket, &[], &mut out);
+                uplink::answer(&[&out], &Attachments::new())?;
+                out.clear();
             }
             Kind::Context => {
                 let value = Encoded { attachments: inlet.take(&frame)?, bytes: frame.body };
@@ -259,26 +274,23 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
                 return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a worker was sent {kind:?}")));
             }
         }
-        // At once, rather than with the next reply: the next call may take for ever.
-        uplink::answer(&out, &attachments)?;
-        out.clear();
-        out.shrink_to(KEPT_BYTES);
     }
     cpu_timer.iter().for_each(CpuTimer::stop); // the finalizer has a limit of its own
     if let Some((attachments, body)) = at_exit {
         // Its panic is printed by the hook; nothing is left that it could break.
-        make(incoming(&body, attachments)?, &mut contexts, &mut out);
+        make(incoming(body, attachments)?, &mut contexts, &mut reply);
     }
     Ok(())
 }
 
-pub(crate) fn incoming(body: &[u8], attachments: Attachments) -> io::Result<Incoming<'_>> {
-    let (name, context, args) = get_call(body)?;
-    Ok(Incoming { name, context, args, attachments })
+pub(crate) fn incoming(mut body: Vec<u8>, attachments: Attachments) -> io::Result<Incoming> {
+    let (name, context, args) = get_call(&body)?;
+    body.truncate(args.len());
+    Ok(Incoming { name, context, args: body, attachments })
 }
 
-/// Makes a call that came through the channel, and appends its reply. Returns what is to go with it.
-pub(crate) fn make(call: Incoming<'_>, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Attachments {
+/// Makes a call that came through the channel, and puts its reply into `out`, which is empty.
+pub(crate) fn make(call: Incoming, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Ending {
     // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
     unsafe { portable::answer(call, contexts, out) }
