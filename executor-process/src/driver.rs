@@ -23,7 +23,7 @@ use executor_core::{
 };
 use rustix::process::Signal;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io, mem,
     os::fd::AsFd,
     sync::{
@@ -64,6 +64,8 @@ pub(crate) struct Driver {
     pausing: BTreeMap<(Instant, u64), Parcel>,
     /// Calls of different priorities wait.
     has_levels: bool,
+    /// Where calls are that were taken from the queue, for a moment.
+    batch: VecDeque<Parcel>,
     /// When to look, in a closed pool, whether what pauses was cancelled.
     glances_at: Option<Instant>,
     /// The pool was seen to be closed.
@@ -93,6 +95,7 @@ impl Driver {
             restarts: Restarts::default(),
             pausing: BTreeMap::new(),
             has_levels: false,
+            batch: VecDeque::new(),
             glances_at: None,
             is_closing: false,
             needs_thread: false,
@@ -329,8 +332,18 @@ impl Driver {
         if !self.lanes.iter().any(|lane| lane.takes_calls(depth(lane) / 2 + 1)) {
             return;
         }
+        let room: usize = self.lanes.iter().map(|lane| depth(lane).saturating_sub(lane.live)).sum();
+        let mut batch = mem::take(&mut self.batch);
+        let queued = {
+            let queue = &mut self.shared.inbox().queue;
+            let queued = queue.len();
+            if !has_levels {
+                batch.extend((0..room.min(queued)).map_while(|_| queue.pop()));
+            }
+            queued
+        };
         let mut places = self.places();
-        let queued = self.shared.inbox().queue.len();
+        // More than there is room for, since some may have been cancelled. With levels one at a time, in the order of their turns.
         for _ in 0..queued {
             let (mut least, mut quickest) = (None, None);
             let takes_one = |lane: &Lane| lane.takes_calls(depth(lane)) && (places > 0 || lane.live > 0);
@@ -347,11 +360,16 @@ impl Driver {
             // Now and then, calls are spread evenly: one of them may take longer than those before.
             let lane = if starts == Starts::Workers { least } else { quickest };
             self.holds_back |= self.lanes[lane].live > least_live;
-            let Some(parcel) = self.shared.inbox().queue.pop() else { break };
+            let Some(parcel) = batch.pop_front().or_else(|| self.shared.inbox().queue.pop()) else { break };
             let was_free = self.lanes[lane].live == 0;
             self.dispatch(lane, parcel);
             places -= usize::from(was_free && self.lanes[lane].live > 0);
         }
+        if !batch.is_empty() {
+            let mut inbox = self.shared.inbox();
+            batch.drain(..).rev().for_each(|parcel| inbox.queue.push_front(parcel.priority(), parcel));
+        }
+        self.batch = batch;
     }
 
     /// Starts as many workers as there are calls, and one for each that will leave, so that nobody waits for that one.

@@ -16,8 +16,8 @@
 //! nobody relies on the lookout.
 //!
 //! # No call is left behind
-//! Who submits puts the call into the inbox, then says so in `calls_came`, then tries the lock. Who drives lets go of the lock,
-//! then reads `calls_came`. All of these are sequentially consistent, so either the submitter finds the lock free, or he who had
+//! Who submits puts the call into the inbox, and tries the lock; if it is taken, he says so in `calls_came`, and tries once
+//! more. Who drives lets go of the lock, then reads `calls_came`. All of these are sequentially consistent, so either the submitter finds the lock free, or he who had
 //! it sees that a call came, and tries the lock again himself. A sleeper counts himself in `sleepers` and then does the
 //! same, so the last one to let go of the lock has seen him.
 
@@ -165,7 +165,6 @@ impl Engine {
     /// Performs a wait for something that comes of calls, which others may have to drive meanwhile.
     pub(crate) fn while_asleep<T>(&self, wait: impl FnOnce() -> T) -> T {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        self.shared.call_came();
         self.drive(|turns| _ = turns.driver.pump(true));
         let result = wait();
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -174,7 +173,7 @@ impl Engine {
 
     /// Drives, if nobody else does; and once more for whatever came meanwhile.
     fn drive(&self, mut drive: impl FnMut(&mut Turns)) {
-        while let Some(mut turns) = self.driver.try_lock() {
+        while let Some(mut turns) = self.lock_or_tell() {
             let guard = AbortIfPanic;
             turns.visits += 1;
             self.shared.take_news();
@@ -185,6 +184,14 @@ impl Engine {
                 break;
             }
         }
+    }
+
+    /// The lock, unless somebody has it: then he is told that there is something for him.
+    fn lock_or_tell(&self) -> Option<MutexGuard<'_, Turns>> {
+        self.driver.try_lock().or_else(|| {
+            self.shared.call_came();
+            self.driver.try_lock()
+        })
     }
 
     /// Looks until `is_over`, or nothing has happened for so long, or the driver thread is to have its turn.

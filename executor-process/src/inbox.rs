@@ -164,6 +164,7 @@ impl Shared {
         // ORDERING: SeqCst, as in `calls_came`, against `Engine::drive`: whoever drives sees this, or has stopped driving
         // and leaves it to who said so.
         self.calls_came.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// Whether calls have come since this was asked last.
@@ -242,8 +243,6 @@ impl Shared {
             }
             None => {
                 inbox.queue.push_back(parcel.priority(), parcel);
-                drop(inbox);
-                self.call_came();
             }
         }
     }

@@ -227,7 +227,7 @@ impl Lane {
         self.serves()
             && self.in_flight.len() < SLOTS
             && self.live < depth
-            && (self.live < SHALLOW || self.outbox.is_empty())
+            && (self.live < SHALLOW || self.outbox.is_short())
     }
 
     /// Whether it answers calls, now and later.
@@ -474,6 +474,9 @@ const RETRY: Duration = Duration::from_millis(1);
 /// A larger buffer is not kept.
 const KEPT_BYTES: usize = 64 << 10;
 
+/// Frames that are put together before they are sent.
+const SHORT_BYTES: usize = 32 << 10;
+
 enum Segment {
     Frames(Vec<u8>),
     /// Large arguments, or a context, sent from where they are.
@@ -499,6 +502,14 @@ impl Outbox {
     /// Whether more can be sent as soon as there is room in the ring.
     pub(crate) fn wants_room(&self) -> bool {
         !self.is_empty() && self.retry_at.is_none()
+    }
+
+    /// Whether what is on its way is about to be there: little, and nothing large among it.
+    fn is_short(&self) -> bool {
+        match self.segments.front() {
+            None => true,
+            Some(first) => self.segments.len() == 1 && first.bytes().len() <= SHORT_BYTES,
+        }
     }
 
     fn frames(&mut self) -> &mut Vec<u8> {
