@@ -7,6 +7,7 @@ mod conformance;
 mod cpu;
 mod deadlocks;
 mod descriptors;
+mod driving;
 mod examples;
 mod fault_matrix;
 mod faults;
