@@ -1,5 +1,5 @@
-//! How the outcome of a call comes back from another process: the encoded value or [`Failure`], and then one byte, [`VALUE`] or
-//! [`FAILED`]. It comes last, so that a value's bytes are the reply's own buffer once it is cut off.
+//! How the outcome of a call comes back from another process: the encoded value or [`Failure`], and then one byte, `VALUE` or
+//! `FAILED`. It comes last, so that a value's bytes are the reply's own buffer once it is cut off.
 
 use crate::{
     attachments::{self, Attachments},
