@@ -47,8 +47,8 @@ pub use executor_core::{
 pub use executor_process::{
     ActiveChild, Connection, CurrentProcess, JoinError, JoinableQueue, Never, Output, OutputLine, OutputStream,
     ParentProcess, Plain, Process, ProcessHandle, ProcessPoolExecutor, ProcessPoolExecutorBuilder, PutError, Queue,
-    QueueError, QueueTask, Shared, StartError, active_children, current_process, one_way_pipe, parent_process, pipe,
-    wait_any, worker,
+    QueueError, QueueTask, Shared, StartError, StartMethod, active_children, current_process, one_way_pipe,
+    parent_process, pipe, wait_any, worker,
 };
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
 

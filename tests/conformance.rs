@@ -2,7 +2,7 @@
 
 use crate::{
     suite,
-    support::{Processes, Threads},
+    support::{Forked, Processes, Threads},
 };
 
 macro_rules! bind {
@@ -200,4 +200,55 @@ bind! { Threads in threads, Processes in processes: {
         parts_stay_where_they_are
         memory_of_the_callers_own_is_taken
         another_attempt_has_the_same_memory;
+}}
+
+// What has to do with how a worker comes to be, and with its end. All others have been seen to hold as well.
+bind! { Forked in forked: {
+    submit:
+        a_call_gives_its_value
+        a_context_is_shared;
+    cancel:
+        a_pending_call_is_never_made
+        a_call_is_made_once_or_cancelled;
+    shutdown:
+        waiting_finishes_everything
+        not_waiting_returns_at_once_and_the_rest_is_done
+        cancelling_completes_every_future
+        a_limit_ends_the_wait
+        again_with_another_choice_waits
+        dropping_waits
+        dropping_in_a_panic_cancels
+        submits_during_shutdown_are_run_or_refused
+        what_is_over_is_not_reported_unfinished
+        a_program_that_ends_runs_what_was_submitted
+        a_program_that_does_not_wait_ends_at_once
+        a_pool_leaves_nothing_behind
+        an_interrupt_ends_a_program_that_waits;
+    initializer:
+        it_runs_once_in_each_worker
+        a_failing_one_breaks_the_pool_with_its_cause;
+    nested:
+        every_backend_nests_in_every_other
+        an_error_keeps_its_words_through_all_levels;
+    stopping:
+        a_running_call_is_asked_to_stop
+        a_token_can_be_handed_on
+        a_dropped_map_stops_within_its_chunk
+        a_call_ends_at_its_limit
+        waiting_does_not_count
+        a_map_limits_each_item
+        no_limit_is_shorter_than_nothing
+        a_shutdown_now_ends_everything
+        a_shutdown_now_ends_a_chunk
+        a_report_tells_what_became_of_each
+        dropping_does_what_was_chosen
+        a_panic_does_not_wait_for_a_detached_pool;
+    retrying:
+        a_later_attempt_counts
+        many_are_tried_again;
+    worker:
+        state_lives_as_long_as_its_worker
+        a_failing_finalizer_hurts_nobody
+        a_finalizer_may_have_much_to_read
+        a_call_meets_a_leaving_worker;
 }}

@@ -18,6 +18,7 @@ mod output;
 mod processes;
 mod queues;
 mod reusable;
+mod start_methods;
 mod suite;
 mod support;
 mod threads;

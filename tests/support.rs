@@ -1,7 +1,10 @@
 //! Means by which a test and its tasks meet, in whatever process a task runs: files in a directory of the test's own.
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
-use concurrent_futures::{BuildError, DropPolicy, Executor, ProcessPoolExecutor, ThreadPoolExecutor, WhenFull};
+use concurrent_futures::{
+    BuildError, DropPolicy, Executor, ProcessPoolExecutor, ProcessPoolExecutorBuilder, StartMethod, ThreadPoolExecutor,
+    WhenFull,
+};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, pidfd_send_signal, setrlimit,
 };
@@ -44,6 +47,8 @@ pub(crate) trait Backend: 'static {
 
 pub(crate) struct Threads;
 pub(crate) struct Processes;
+/// Processes that are forked from a zygote.
+pub(crate) struct Forked;
 
 /// What can be chosen for a pool of any kind.
 #[derive(Default)]
@@ -122,6 +127,34 @@ impl Backend for Processes {
 
     fn refusal_of_name(prefix: &str) -> Option<BuildError> {
         ProcessPoolExecutor::builder().process_name_prefix(prefix).build().err()
+    }
+}
+
+impl Forked {
+    pub(crate) fn builder(workers: usize) -> ProcessPoolExecutorBuilder {
+        ProcessPoolExecutor::builder().max_workers(workers).start_method(StartMethod::ForkServer)
+    }
+}
+
+impl Backend for Forked {
+    fn pool(workers: usize) -> Box<dyn Executor> {
+        Box::new(Forked::builder(workers).build().unwrap())
+    }
+
+    fn pool_of(workers: usize, choices: Choices) -> Box<dyn Executor> {
+        build!(Forked::builder(workers), choices)
+    }
+
+    fn pool_with_initializer(workers: usize, function: fn(String), args: String) -> Box<dyn Executor> {
+        Box::new(Forked::builder(workers).initializer(function, args).build().unwrap())
+    }
+
+    fn refusal(workers: usize) -> Option<BuildError> {
+        Forked::builder(workers).build().err()
+    }
+
+    fn refusal_of_name(prefix: &str) -> Option<BuildError> {
+        Forked::builder(1).process_name_prefix(prefix).build().err()
     }
 }
 

@@ -89,6 +89,7 @@ fn unsafe_lives_in_few_files_and_explains_itself() {
         "executor-process/src/cpu_timer.rs",
         "executor-process/src/ring.rs",
         "executor-process/src/worker.rs",
+        "executor-process/src/zygote.rs",
         "executor-thread/src/scope.rs",
         "tests/before_main.rs",
     ];

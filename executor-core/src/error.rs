@@ -508,6 +508,11 @@ pub enum BrokenCause {
         /// How it failed.
         Box<Failure>,
     ),
+    /// The call failed that was to be made before the first worker was forked.
+    Preload(
+        /// How it failed.
+        Box<Failure>,
+    ),
     /// No worker could be started.
     Spawn(
         /// What the operating system said.
@@ -526,6 +531,7 @@ impl fmt::Display for BrokenCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BrokenCause::Initializer(failure) => write!(f, "a worker's initializer failed: {failure}"),
+            BrokenCause::Preload(failure) => write!(f, "the workers' preload failed: {failure}"),
             BrokenCause::Spawn(reason) => write!(f, "no worker could be started: {reason}"),
             BrokenCause::Crashing(lost) => {
                 let WorkerLost { pid, exit, .. } = lost;
@@ -737,6 +743,10 @@ mod tests {
             (
                 Failure::Broken(BrokenCause::Initializer(Box::new(Failure::Panicked(panic)))),
                 "the executor is broken: a worker's initializer failed: panicked: boom, at a.rs:1:2",
+            ),
+            (
+                Failure::Broken(BrokenCause::Preload(Box::new(Failure::Refused("no".into())))),
+                "the executor is broken: the workers' preload failed: the worker refused the call: no",
             ),
             (
                 Failure::Broken(BrokenCause::Spawn("no memory".into())),

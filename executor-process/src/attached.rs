@@ -159,11 +159,22 @@ pub(crate) fn send_all(socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()> 
 
 /// Sends as much of `bytes` as the socket takes now, and a descriptor with the first of them. Never raises SIGPIPE.
 pub(crate) fn send_with_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
-    let descriptors = [descriptor];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_with_descriptors(socket, bytes, &[descriptor])
+}
+
+/// A message has no more descriptors: the system's limit.
+pub(crate) const MOST_IN_MESSAGE: usize = 253;
+
+/// As [`send_with_descriptor`], with several.
+pub(crate) fn send_with_descriptors(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_IN_MESSAGE))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor in a message"));
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other(format!("no room for {} descriptors in a message", descriptors.len())));
     }
     loop {
         match sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {

@@ -3,6 +3,7 @@
 use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
 use std::{
     ffi::{OsStr, OsString},
+    fs,
     num::{NonZeroU64, NonZeroUsize},
     os::unix::ffi::OsStrExt,
     sync::Arc,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    forkserver::StartMethod,
     inbox::Recycling,
     limits::Limits,
     os::{self, InnerThreads},
@@ -57,6 +59,8 @@ pub struct ProcessPoolExecutorBuilder {
     pub(crate) drop_policy: DropPolicy,
     pub(crate) inner_threads: Option<NonZeroUsize>,
     pub(crate) output: Output,
+    pub(crate) start_method: StartMethod,
+    pub(crate) preload: Option<WorkerCall>,
 }
 
 impl ProcessPoolExecutorBuilder {
@@ -229,6 +233,24 @@ impl ProcessPoolExecutorBuilder {
         self
     }
 
+    /// How worker processes come to be. Without it, each is this program, started again.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.start_method = method;
+        self
+    }
+
+    /// Has the process from which workers are forked call `function` on `args`, once, before the first of them: what it leaves in
+    /// memory, such as a table in a `static`, is there in each worker, and shared until somebody writes to it. It begins with
+    /// the pool, and workers wait for it. For [`StartMethod::ForkServer`], an example of which is there.
+    ///
+    /// If it panics, or leaves threads behind, which a fork would not take along, the pool is broken and says so. What it left
+    /// in memory counts for [`max_memory_bytes`](Self::max_memory_bytes) of each worker, though they share it; it has no limits itself.
+    #[track_caller]
+    pub fn preload<A: SharedValue + Clone>(mut self, function: fn(A), args: A) -> Self {
+        self.preload = Some(WorkerCall::new(function, args));
+        self
+    }
+
     /// Makes the pool. Its processes start as they are needed.
     ///
     /// # Errors
@@ -253,6 +275,14 @@ impl ProcessPoolExecutorBuilder {
         }
         if let Some((name, _)) = self.env.iter().find(|(name, value)| !can_be_set(name, value)) {
             return Err(BuildError::Variable { name: name.to_string_lossy().into_owned() });
+        }
+        if self.preload.is_some() && self.start_method != StartMethod::ForkServer {
+            let why = "a preload is made where workers are forked: choose `StartMethod::ForkServer`, or an initializer instead";
+            return Err(BuildError::Unsupported(why.into()));
+        }
+        if let Err(error) = fs::read_link(os::PROGRAM) {
+            let why = format!("this program cannot be started again: {}: {error}; is /proc mounted here?", os::PROGRAM);
+            return Err(BuildError::Unsupported(why));
         }
         let share = NonZeroUsize::new(cpu_count().get() / max_workers).unwrap_or(NonZeroUsize::MIN);
         let inner = self.inner_threads.map_or(InnerThreads::Share(share), InnerThreads::Chosen);

@@ -25,7 +25,10 @@ use rustix::process::Signal;
 use std::{
     collections::{BTreeMap, VecDeque},
     io, mem,
-    os::fd::AsFd,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::{
         Arc,
         atomic::{Ordering, fence},
@@ -37,6 +40,7 @@ use crate::{
     announcer::Announcer,
     claims::{Claim, Claims, RINGS_AT},
     echo::Echo,
+    forkserver::{ForkServer, News, StartMethod},
     inbox::{KillOrder, Shared, Stop},
     lane::{Doom, InFlight, Lane},
     os,
@@ -81,6 +85,8 @@ pub(crate) struct Driver {
     is_muted: bool,
     announcer: Announcer,
     echo: Echo,
+    /// If that is how workers are started.
+    fork_server: Option<ForkServer>,
 }
 
 impl Driver {
@@ -102,6 +108,14 @@ impl Driver {
             holds_back: false,
             alarm: None,
             is_muted: false,
+            fork_server: None,
+        }
+    }
+
+    /// The driver thread, once: starts what is to be there before the first worker. As workers, it dies with this thread.
+    pub(crate) fn begin(&mut self) {
+        if self.shared.chosen.start_method == StartMethod::ForkServer {
+            self.fork_server = Some(ForkServer::new(&self.shared, &self.watch));
         }
     }
 
@@ -192,9 +206,11 @@ impl Driver {
             self.is_muted = is_full;
             // One that can be watched no more is read as the worker ends.
             self.lanes.iter().for_each(|lane| drop(lane.watch_output(!is_full)));
+            self.fork_server.iter().for_each(|server| server.watch_output(!is_full));
         }
         let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
-        let own = pause.into_iter().chain(self.glances_at);
+        let forks = self.fork_server.as_ref().and_then(ForkServer::deadline);
+        let own = pause.into_iter().chain(self.glances_at).chain(forks);
         self.alarm = self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min();
         self.alarm
     }
@@ -205,9 +221,9 @@ impl Driver {
     }
 
     /// What waits for others as it is dropped.
-    pub(crate) fn take_apart(&mut self) -> (Announcer, Echo) {
+    pub(crate) fn take_apart(&mut self) -> (Announcer, Echo, Option<ForkServer>) {
         let announcer = mem::replace(&mut self.announcer, Announcer::new(&self.shared));
-        (announcer, mem::replace(&mut self.echo, Echo::new(&self.shared)))
+        (announcer, mem::replace(&mut self.echo, Echo::new(&self.shared)), self.fork_server.take())
     }
 
     fn follow_orders(&mut self) {
@@ -386,16 +402,17 @@ impl Driver {
         let wanted = (queued + staying + successors).min(max_workers);
         // Those that leave in peace make no calls, but may be slow to leave.
         let most = max_workers.saturating_mul(2);
-        while self.lanes.iter().filter(|lane| lane.stays()).count() < wanted && self.lanes.len() < most && !is_broken {
+        while self.lanes.iter().filter(|lane| lane.stays()).count() + self.asked() < wanted
+            && self.lanes.len() + self.asked() < most
+            && self.fork_server.as_ref().is_none_or(ForkServer::has_room)
+            && !is_broken
+        {
             if starts == Starts::Nothing {
                 self.needs_thread = true;
                 break;
             }
             if let Err(error) = self.start_worker() {
-                // With other workers the pool goes on, slower; without any it cannot.
-                if self.lanes.is_empty() {
-                    self.break_down(BrokenCause::Spawn(error.to_string()));
-                }
+                self.not_started(&error);
                 break;
             }
         }
@@ -406,6 +423,18 @@ impl Driver {
     fn stand_by(&mut self) {
         if self.lanes.iter().any(Lane::needs_successor) {
             self.start_wanted(Starts::Workers);
+        }
+    }
+
+    /// Workers that are to be forked and are not there yet.
+    fn asked(&self) -> usize {
+        self.fork_server.as_ref().map_or(0, ForkServer::asked)
+    }
+
+    /// With other workers the pool goes on, slower; without any it cannot.
+    fn not_started(&mut self, error: &io::Error) {
+        if self.lanes.is_empty() && self.asked() == 0 {
+            self.break_down(BrokenCause::Spawn(error.to_string()));
         }
     }
 
@@ -578,7 +607,8 @@ impl Driver {
 
     /// Deals with what the driver thread was woken for, and with what is due.
     fn deal_with(&mut self, happened: &[(u64, Source)]) {
-        for (worker, source) in happened {
+        self.look_at_fork_server(happened);
+        for (worker, source) in happened.iter().filter(|(_, source)| *source != Source::Zygote) {
             // One that has been buried has nothing more to tell.
             let Some(lane) = self.lanes.iter().position(|lane| lane.channel.worker == *worker) else { continue };
             match source {
@@ -586,7 +616,7 @@ impl Driver {
                 Source::Stderr => _ = self.lanes[lane].read_stderr(&mut self.echo),
                 Source::Socket => _ = self.read_socket(lane),
                 Source::End => self.on(lane, Event::Exited),
-                Source::Order => {}
+                Source::Order | Source::Zygote => {}
             }
         }
         let now = Instant::now();
@@ -877,12 +907,12 @@ impl Driver {
         if this.doom.is_some() {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
         }
-        let exit = this.child.wait().map_or(Exit::Unknown, os::exit_of);
+        let exit = os::wait(&this.pidfd).map_or(Exit::Unknown, os::exit_of);
         let limit = self.shared.chosen.limits.exceeded(&exit, this.says_out_of_memory);
         let lost = WorkerLost {
             pid: this.child.id(),
             exit,
-            stderr: this.last_lines(),
+            stderr: this.tail.last_lines(),
             panic: this.panic.take().map(Box::new),
         };
         let ended_by = || match limit {
@@ -945,18 +975,24 @@ impl Driver {
         let rings = ParentRings::map(&memory, RINGS_AT as u64)?;
         let chosen = &self.shared.chosen;
         let name = os::worker_name(&chosen.name_prefix, worker);
+        if let Some(fork_server) = &mut self.fork_server {
+            let pair = UnixStream::pair()?;
+            greet(&pair.0, &memory)?;
+            fork_server.ask(worker, &name, (claims, rings), pair)?; // it will be among the news
+            self.next_worker += 1;
+            return Ok(());
+        }
         let started = os::start_worker(&name, chosen.inner_threads, chosen.output.is_attributed(), &chosen.env)?;
         self.next_worker += 1;
-        let mut hello = Vec::new();
-        Hello::of_this_process().put(&mut hello);
-        match os::send_with_descriptor(&started.channel, &hello, memory.as_fd()) {
-            // One that is gone before it was greeted is buried like any other, with what it said of the reason.
-            Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                os::abandon(started.child);
-                return Err(error);
-            }
-            _ => {}
+        if let Err(error) = greet(&started.channel, &memory) {
+            os::discard(&started.pidfd);
+            return Err(error);
         }
+        self.adopt(worker, claims, rings, started)
+    }
+
+    /// Takes in a worker process that was started and greeted.
+    fn adopt(&mut self, worker: u64, claims: Claims, rings: ParentRings, started: os::Started) -> io::Result<()> {
         let lane = Lane::new(worker, claims, rings, started, &self.shared, &self.watch);
         let watched = (|| {
             self.watch.add(worker, Source::End, &lane.pidfd)?;
@@ -970,6 +1006,31 @@ impl Driver {
         self.lanes.push(lane);
         self.tell_pids();
         Ok(())
+    }
+
+    fn look_at_fork_server(&mut self, happened: &[(u64, Source)]) {
+        let Some(fork_server) = &mut self.fork_server else { return };
+        let now = Instant::now();
+        let is_due = fork_server.deadline().is_some_and(|at| at <= now);
+        if !is_due && happened.iter().all(|(_, source)| *source != Source::Zygote) {
+            return;
+        }
+        for news in fork_server.look(now, &mut self.echo) {
+            match news {
+                News::Forked(worker, claims, rings, started) => {
+                    if let Err(error) = self.adopt(worker, claims, rings, started) {
+                        self.not_started(&error);
+                    }
+                }
+                News::Refused(error) => self.not_started(&error),
+                News::Unfit(why) => self.break_down(BrokenCause::Spawn(why)),
+                News::PreloadFailed(failure) => self.break_down(BrokenCause::Preload(Box::new(failure))),
+                News::Fruitless(why) if !self.restarts.ended_without_a_call() => {
+                    self.break_down(BrokenCause::Spawn(why));
+                }
+                News::Fruitless(_) => {}
+            }
+        }
     }
 
     /// Nothing can be run any more: fails what waits.
@@ -998,4 +1059,15 @@ impl Driver {
 enum Starts {
     Workers,
     Nothing,
+}
+
+/// Says first what a worker is to know first, and gives it the memory that it shares with this process.
+fn greet(channel: &UnixStream, memory: &OwnedFd) -> io::Result<()> {
+    let mut hello = Vec::new();
+    Hello::of_this_process().put(&mut hello);
+    match os::send_with_descriptor(channel, &hello, memory.as_fd()) {
+        // One that is gone before it was greeted is buried like any other, with what it said of the reason.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Err(error),
+        _ => Ok(()),
+    }
 }

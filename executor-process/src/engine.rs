@@ -105,6 +105,7 @@ impl Engine {
     pub(crate) fn run(&self) {
         let guard = AbortIfPanic;
         let mut happened = Vec::new();
+        self.driver.lock().driver.begin();
         loop {
             self.thread_waits.store(true, Ordering::Relaxed);
             let mut turns = self.driver.lock();
@@ -142,8 +143,9 @@ impl Engine {
             self.shared.awake(happened.iter().any(|(_, source)| *source == Source::Order));
         }
         // Outside of the lock, which callbacks may want that run meanwhile.
-        let parts = self.driver.lock().driver.take_apart();
-        drop(parts); // waits for the callbacks
+        let (announcer, mut echo, fork_server) = self.driver.lock().driver.take_apart();
+        fork_server.into_iter().for_each(|server| server.end(&mut echo));
+        drop((announcer, echo)); // waits for the callbacks
         self.shared.tell(|inbox| inbox.driver_is_over = true);
         std::mem::forget(guard);
     }

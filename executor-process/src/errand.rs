@@ -19,6 +19,7 @@ use executor_core::attachments::{Attachments, Encoded};
 use std::{
     io::{self, Read},
     os::unix::net::UnixStream,
+    process,
 };
 
 use crate::{
@@ -105,14 +106,21 @@ const SMALL_BYTES: usize = 16 << 10;
 /// would look for in the socket.
 #[derive(Debug)]
 pub(crate) struct Line {
+    process: u32,
     pub(crate) socket: UnixStream,
     pub(crate) departures: Departures,
     pub(crate) arrivals: Arrivals,
 }
 
 impl Line {
+    /// Whether this process has begun it, and is not one that was forked from that: who both spoke would take each other's
+    /// answers.
+    pub(crate) fn is_own(&self) -> bool {
+        self.process == process::id()
+    }
+
     pub(crate) fn new(socket: UnixStream) -> Line {
-        Line { socket, departures: Departures::default(), arrivals: Arrivals::default() }
+        Line { process: process::id(), socket, departures: Departures::default(), arrivals: Arrivals::default() }
     }
 
     pub(crate) fn send(&mut self, word: Word, value: &Encoded) -> io::Result<()> {

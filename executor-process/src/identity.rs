@@ -1,18 +1,16 @@
 //! Who this process is, and whose child.
 
+use executor_core::sync::Mutex;
 use rustix::process::getppid;
 use serde::{Deserialize, Serialize};
 use std::{
     env, fmt, process,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::os;
 
-static SELF: OnceLock<Identity> = OnceLock::new();
+static SELF: Mutex<Option<&'static Identity>> = Mutex::new(None);
 
 struct Identity {
     birth: Birth,
@@ -40,9 +38,10 @@ impl Birth {
 const MAIN: &str = "MainProcess";
 
 fn identity() -> &'static Identity {
-    SELF.get_or_init(|| {
+    SELF.lock().get_or_insert_with(|| {
         let (path, parent_name) = Default::default();
-        Identity { birth: Birth { name: MAIN.into(), path, daemon: false, parent_name }, parent: None }
+        let birth = Birth { name: MAIN.into(), path, daemon: false, parent_name };
+        Box::leak(Box::new(Identity { birth, parent: None }))
     })
 }
 
@@ -135,8 +134,8 @@ impl fmt::Debug for ParentProcess {
 /// This process learns who it is, and that the process `parent` has started it.
 pub(crate) fn learn(birth: Birth, parent: u32) {
     let parent = ParentProcess { pid: parent, name: birth.parent_name.clone() };
-    // Somebody's constructor may have asked before: what it was told stays.
-    let _ = SELF.set(Identity { birth, parent: Some(parent) });
+    // Somebody's constructor may have asked before, or a preload, where workers are forked: what they were told stays.
+    *SELF.lock() = Some(Box::leak(Box::new(Identity { birth, parent: Some(parent) })));
 }
 
 /// The path of this process's next child.

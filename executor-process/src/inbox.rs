@@ -25,6 +25,7 @@ use std::{
 
 use crate::{
     claims::{Claim, Claims},
+    forkserver::StartMethod,
     limits::Limits,
     os::InnerThreads,
     output::Output,
@@ -60,6 +61,9 @@ pub(crate) struct Choices {
     pub(crate) output: Output,
     /// Where workers' log records go.
     pub(crate) records: records::Here,
+    pub(crate) start_method: StartMethod,
+    /// What a fork server is to do first.
+    pub(crate) preload: Option<Parcel>,
     /// Counts the tasks that were accepted and are not known to have an outcome.
     pub(crate) admission: Arc<Admission>,
 }

@@ -17,7 +17,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    process::{Child, ChildStderr},
+    process::ChildStderr,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -61,10 +61,10 @@ pub(crate) struct Lane {
     pub(crate) watch: Arc<Watch>,
     pub(crate) channel: Arc<WorkerChannel>,
     pub(crate) stream: UnixStream,
-    pub(crate) child: Child,
+    pub(crate) child: os::ChildProcess,
     pub(crate) pidfd: OwnedFd,
     pub(crate) stderr: Option<ChildStderr>,
-    pub(crate) tail: VecDeque<u8>,
+    pub(crate) tail: Tail,
     /// Where what it writes is told with whose it is.
     pub(crate) speech: Option<Speech>,
     pub(crate) name: Arc<str>,
@@ -155,7 +155,7 @@ impl Lane {
             child: started.child,
             pidfd: started.pidfd,
             stderr: Some(started.stderr),
-            tail: VecDeque::new(),
+            tail: Tail::default(),
             speech: shared.chosen.output.is_attributed().then(|| Speech::new(started.stdout)),
             name: os::worker_name(&shared.chosen.name_prefix, worker).into(),
             panic: None,
@@ -342,7 +342,7 @@ impl Lane {
 
     /// Signals the process, and all that its calls have started and left in its group.
     pub(crate) fn signal(&self, signal: Signal) {
-        os::signal(&self.child, &self.pidfd, signal);
+        os::signal(self.child, &self.pidfd, signal);
     }
 
     /// Sends as much as there is room for. Returns whether anything was sent.
@@ -413,10 +413,8 @@ impl Lane {
     }
 
     /// Ends a worker that was only just started, and forgets it.
-    pub(crate) fn abandon(mut self) {
-        // As `os::abandon` does.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(crate) fn abandon(self) {
+        os::discard(&self.pidfd);
     }
 
     /// Adds a line of our own to what will be told of this worker's end.
@@ -425,23 +423,38 @@ impl Lane {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        self.tail.extend(bytes);
+        self.tail.0.extend(bytes);
         if self.is_limited && !self.says_out_of_memory {
             // Here, since what follows it, such as a backtrace, may be longer than what is kept.
-            self.says_out_of_memory = limits::tells_of_no_memory(self.tail.make_contiguous());
+            self.says_out_of_memory = limits::tells_of_no_memory(self.tail.0.make_contiguous());
         }
-        let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
-        self.tail.drain(..surplus);
+        self.tail.cut();
     }
 
     /// It has nothing more to do: what it wrote so far is not of the call that it may be lost in.
     pub(crate) fn forget_words(&mut self) {
-        self.tail.clear();
+        self.tail.0.clear();
         self.panic = None;
+    }
+}
+
+/// The last that a process wrote to its standard error.
+#[derive(Default)]
+pub(crate) struct Tail(VecDeque<u8>);
+
+impl Tail {
+    pub(crate) fn keep(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+        self.cut();
+    }
+
+    fn cut(&mut self) {
+        let surplus = self.0.len().saturating_sub(TAIL_BYTES);
+        self.0.drain(..surplus);
     }
 
     pub(crate) fn last_lines(&mut self) -> String {
-        let tail = String::from_utf8_lossy(self.tail.make_contiguous()).into_owned();
+        let tail = String::from_utf8_lossy(self.0.make_contiguous()).into_owned();
         let lines: Vec<_> = tail.trim().lines().collect();
         lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
     }

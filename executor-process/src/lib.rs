@@ -20,6 +20,7 @@
 //! | `reuse` | the pool that a whole program shares |
 //! | `claims` | whether a call that lies in a channel has begun |
 //! | [`worker`], `uplink` | the other side, and how it sends |
+//! | `forkserver`, `zygote` | workers that are forked from a process kept for that: the pool's side, and its own |
 //! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | `os` | starting, ending and naming processes |
 //! | `process`, `life` | one process for one call: its handle, and the other side |
@@ -46,6 +47,7 @@ mod driver;
 mod echo;
 mod engine;
 mod errand;
+mod forkserver;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
@@ -73,8 +75,10 @@ mod wait_any;
 mod watch;
 mod wire;
 pub mod worker;
+mod zygote;
 
 pub use builder::ProcessPoolExecutorBuilder;
+pub use forkserver::StartMethod;
 pub use identity::{CurrentProcess, ParentProcess, current_process, parent_process};
 pub use output::{Output, OutputLine, OutputStream};
 pub use pipe::{Connection, Never, one_way_pipe, pipe};

@@ -31,6 +31,9 @@ pub(crate) const DEPTH: &str = "CONCURRENT_FUTURES_DEPTH";
 /// Tells a worker process the name of the one that started it.
 pub(crate) const PARENT: &str = "CONCURRENT_FUTURES_PARENT";
 
+/// This program, also when its file was replaced or deleted.
+pub(crate) const PROGRAM: &str = "/proc/self/exe";
+
 /// How many worker processes this process has above it: 0, unless it is one.
 pub(crate) fn depth() -> u32 {
     env::var(DEPTH).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0)
@@ -56,13 +59,23 @@ pub(crate) enum InnerThreads {
     Share(NonZeroUsize),
 }
 
+/// A child of this process, whoever started it: nobody else gets its number before it is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChildProcess(pub(crate) Pid);
+
+impl ChildProcess {
+    pub(crate) fn id(self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
+    }
+}
+
 /// A process that was started, with this side's ends of what connects us.
 #[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) child: Child,
+pub(crate) struct Started<C = UnixStream> {
+    pub(crate) child: ChildProcess,
     /// Becomes readable when the process has ended.
     pub(crate) pidfd: OwnedFd,
-    pub(crate) channel: UnixStream,
+    pub(crate) channel: C,
     pub(crate) stderr: ChildStderr,
     /// Where it is not this process's own.
     pub(crate) stdout: Option<ChildStdout>,
@@ -84,14 +97,27 @@ pub(crate) fn start_worker(
     hears_stdout: bool,
     variables: &[(OsString, OsString)],
 ) -> io::Result<Started> {
-    let (channel, theirs) = UnixStream::pair()?;
-    let mut command = Command::new("/proc/self/exe");
+    start(name, inner_threads, hears_stdout, variables, UnixStream::pair()?)
+}
+
+/// Starts this program again. What it becomes depends on the kind of its channel: see `worker`.
+pub(crate) fn start<C>(
+    name: &str,
+    inner_threads: InnerThreads,
+    hears_stdout: bool,
+    variables: &[(OsString, OsString)],
+    (channel, theirs): (C, C),
+) -> io::Result<Started<C>>
+where
+    C: AsFd + Into<OwnedFd>,
+{
+    let mut command = Command::new(PROGRAM);
     command
         .arg0(env::args_os().next().unwrap_or_else(|| "executor-worker".into()))
         .env(MARKER, name)
         .env(DEPTH, (depth() + 1).to_string())
         .env(PARENT, current_process().name())
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdin(Stdio::from(theirs.into()))
         .stderr(Stdio::piped())
         // Ctrl-C goes to the foreground group, and is for the parent to decide about.
         .process_group(0);
@@ -109,13 +135,13 @@ pub(crate) fn start_worker(
     let stderr = child.stderr.take().expect("it was asked for");
     let stdout = child.stdout.take();
     let connected = (|| {
-        channel.set_nonblocking(true)?;
+        rustix::io::ioctl_fionbio(&channel, true)?;
         rustix::io::ioctl_fionbio(&stderr, true)?;
         stdout.as_ref().map_or(Ok(()), |stdout| rustix::io::ioctl_fionbio(stdout, true))?;
         Ok(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?)
     })();
     match connected {
-        Ok(pidfd) => Ok(Started { child, pidfd, channel, stderr, stdout }),
+        Ok(pidfd) => Ok(Started { child: ChildProcess(Pid::from_child(&child)), pidfd, channel, stderr, stdout }),
         Err(error) => {
             abandon(child);
             Err(error)
@@ -141,14 +167,28 @@ pub(crate) fn send(channel: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
 
 /// Signals a worker through its descriptor, which cannot come to mean another process, and then all that its calls have
 /// started and left in its group.
-pub(crate) fn signal(child: &Child, pidfd: &OwnedFd, signal: Signal) {
+pub(crate) fn signal(child: ChildProcess, pidfd: &OwnedFd, signal: Signal) {
     // An error means that it has ended already.
     let _ = pidfd_send_signal(pidfd, signal);
     // The group has the worker's number, which nobody else gets before `child` is waited for, as somebody else in this
     // program may have done.
     let watched = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     if waitid(WaitId::PidFd(pidfd.as_fd()), watched).is_ok() {
-        let _ = kill_process_group(Pid::from_child(child), signal);
+        let _ = kill_process_group(child.0, signal);
+    }
+}
+
+/// Waits for a child's end, which is told once.
+pub(crate) fn wait(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            ended => {
+                let status = ended?.ok_or(io::ErrorKind::NotFound)?;
+                let code = status.exit_status().map(|code| (code & 0xff) << 8);
+                return Ok(ExitStatus::from_raw(code.or(status.terminating_signal()).unwrap_or_default()));
+            }
+        }
     }
 }
 
@@ -164,6 +204,12 @@ pub(crate) fn abandon(mut child: Child) {
     // Errors mean that it has ended already; whoever calls this has a better one to tell.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// As [`abandon`], if the process has a descriptor by now.
+pub(crate) fn discard(pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    let _ = wait(pidfd);
 }
 
 /// How a process ended, in words.

@@ -165,6 +165,16 @@ impl Speech {
     pub(crate) fn new(stdout: Option<ChildStdout>) -> Speech {
         Speech { stdout, lines: Default::default() }
     }
+
+    /// Tells the lines of which the last is written now.
+    pub(crate) fn tell(&mut self, speaker: &Speaker, stream: OutputStream, bytes: &[u8], teller: &mut Teller) {
+        self.lines[stream as usize].push(bytes, |text| teller.line(speaker, stream, text));
+    }
+
+    /// Tells a line that has no end.
+    pub(crate) fn end(&mut self, speaker: &Speaker, stream: OutputStream, teller: &mut Teller) {
+        self.lines[stream as usize].end(|text| teller.line(speaker, stream, text));
+    }
 }
 
 impl Lane {
@@ -191,7 +201,7 @@ impl Lane {
     pub(crate) fn tell_output(&mut self, stream: OutputStream, bytes: &[u8], teller: &mut Teller) -> bool {
         let Some(mut speech) = self.speech.take() else { return false };
         let speaker = self.speaker();
-        speech.lines[stream as usize].push(bytes, |text| teller.line(&speaker, stream, text));
+        speech.tell(&speaker, stream, bytes, teller);
         self.speech = Some(speech);
         true
     }
@@ -225,8 +235,7 @@ impl Lane {
         }
         let speaker = self.speaker();
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-            let lines = self.speech.as_mut().map(|speech| &mut speech.lines[stream as usize]);
-            lines.into_iter().for_each(|lines| lines.end(|text| echo.teller.line(&speaker, stream, text)));
+            self.speech.iter_mut().for_each(|speech| speech.end(&speaker, stream, &mut echo.teller));
         }
     }
 }

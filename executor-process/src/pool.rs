@@ -37,7 +37,8 @@ use crate::{
 /// is replaced. [`Future::kill`](executor_core::Future::kill) stops one running call.
 ///
 /// # What a worker is
-/// This same program, started again, which turns into a worker before `main` begins: see [`worker`](crate::worker). It has
+/// This same program, started again, which turns into a worker before `main` begins: see [`worker`](crate::worker), and
+/// [`StartMethod`](crate::StartMethod) for another way. It has
 /// its own memory, so it sees this program's constants and functions, and none of what was assigned since. Standard
 /// output and error are this process's (the last of the error output is also kept for a lost worker's error); standard
 /// input is empty. It dies with this process, whatever ends that. Ctrl-C and Ctrl-Z go to this process only.
@@ -155,6 +156,8 @@ impl ProcessPoolExecutor {
             inner_threads,
             output: chosen.output,
             records: records::Here::find(),
+            start_method: chosen.start_method,
+            preload: chosen.preload.as_ref().map(packed).transpose()?,
             admission: Arc::new(Admission::new(capacity, when_full.unwrap_or_default(), max_workers)),
         })?);
         let engine = Arc::new(Engine::new(Arc::clone(&shared))?);

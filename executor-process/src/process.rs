@@ -133,7 +133,7 @@ impl Process {
             parent_name: current_process().name().to_owned(),
         };
         let (channel, theirs) = UnixStream::pair()?;
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(os::PROGRAM);
         command
             .arg0(env::args_os().next().unwrap_or_else(|| "executor-process".into()))
             .env(life::MARKER, "1")

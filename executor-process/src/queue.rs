@@ -88,8 +88,13 @@ static SENT: Mutex<BTreeMap<u64, Weak<Here>>> = Mutex::new(BTreeMap::new());
 
 /// Tells this process from all others that there ever are, which its number does not.
 fn this_process() -> u64 {
-    static NUMBER: OnceLock<u64> = OnceLock::new();
-    *NUMBER.get_or_init(|| RandomState::new().hash_one(std::process::id()))
+    static NUMBER: Mutex<Option<(u32, u64)>> = Mutex::new(None);
+    let (mut number, own) = (NUMBER.lock(), std::process::id());
+    // One that was forked since is another process.
+    match &*number {
+        Some((process, number)) if *process == own => *number,
+        _ => number.insert((own, RandomState::new().hash_one(own))).1,
+    }
 }
 
 impl<T: Value> Queue<T> {
@@ -309,7 +314,7 @@ impl There {
     /// Asks for something, and waits for the answer.
     fn errand(&self, word: Word, value: &Encoded, patience: Patience) -> io::Result<(Word, Item, Line)> {
         blocking::while_blocked(|| {
-            let idle = self.idle.lock().pop();
+            let idle = self.idle.lock().pop().filter(Line::is_own);
             let mut line = match idle {
                 Some(line) => line,
                 None => Line::new(clerk::enter(&self.door)?),

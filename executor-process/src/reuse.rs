@@ -5,6 +5,7 @@ use std::{ffi::OsString, io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use crate::{
     builder::ProcessPoolExecutorBuilder,
+    forkserver::StartMethod,
     inbox::Recycling,
     limits::Limits,
     output::Output,
@@ -32,6 +33,8 @@ struct Choices {
     drop_policy: DropPolicy,
     inner_threads: Option<NonZeroUsize>,
     output: Output,
+    start_method: StartMethod,
+    preload: Option<(CallName, Arc<Vec<u8>>)>,
 }
 
 impl Choices {
@@ -51,6 +54,8 @@ impl Choices {
             drop_policy,
             inner_threads,
             output,
+            start_method,
+            preload,
         } = builder;
         let call = |call: &Option<_>| {
             let parcel = call.as_ref().map(packed).transpose()?;
@@ -68,6 +73,8 @@ impl Choices {
             drop_policy: *drop_policy,
             inner_threads: *inner_threads,
             output: output.clone(),
+            start_method: *start_method,
+            preload: call(preload)?,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! What the driver thread sleeps on: for each worker its end, its socket and what it writes, and an order in the inbox.
+//! What the driver thread sleeps on: for each worker its end, its socket and what it writes; all that a zygote can tell; and an
+//! order in the inbox.
 
 use rustix::{
     buffer::spare_capacity,
@@ -24,10 +25,13 @@ pub(crate) enum Source {
     End,
     /// None of a worker's: an order.
     Order,
+    /// None of a worker's: whatever happens to the process that they are forked from.
+    Zygote,
 }
 
 impl Source {
-    const ALL: [Source; 5] = [Source::Stdout, Source::Stderr, Source::Socket, Source::End, Source::Order];
+    const ALL: [Source; 6] =
+        [Source::Stdout, Source::Stderr, Source::Socket, Source::End, Source::Order, Source::Zygote];
 }
 
 /// Everything that is watched, of all workers.

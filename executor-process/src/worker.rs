@@ -23,7 +23,7 @@ use executor_core::{
 };
 use rustix::{
     io::FdFlags,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType, recvmsg, sockopt::socket_type},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 use std::{
@@ -50,6 +50,7 @@ use crate::{
     ring::{WorkerRequests, map_worker},
     uplink::{self, Bell},
     wire::{BareFrame, Cutter, HELLO_BYTES, Header, Hello, Kind, SMALL_BYTES, get_call, put_frame},
+    zygote::{self, Forked},
 };
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
@@ -124,12 +125,28 @@ pub(crate) fn refuse_foreign_rights() -> io::Result<()> {
 
 fn serve(name: &str) -> io::Result<()> {
     refuse_foreign_rights()?;
-    // Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process,
-    // which is the pool's driver and outlives its workers.
+    let channel = take_channel()?;
+    if socket_type(&channel)? == SocketType::SEQPACKET {
+        return match zygote::serve(channel.into(), name)? {
+            Some(Forked { name, channel }) => work(&name, channel),
+            None => Ok(()),
+        };
+    }
+    work(name, channel)
+}
+
+/// Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process, which is
+/// the pool's driver and outlives its workers.
+pub(crate) fn watch_parent(name: &str) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_name(&std::ffi::CString::new(name).unwrap_or_default())?;
+    Ok(rustix::thread::set_name(&std::ffi::CString::new(name).unwrap_or_default())?)
+}
+
+/// Answers calls until the parent hangs up.
+fn work(name: &str, channel: UnixStream) -> io::Result<()> {
+    watch_parent(name)?;
     // Leaked, so that every thread may tell through it, as long as the process lives.
-    let channel: &'static UnixStream = Box::leak(Box::new(take_channel()?));
+    let channel: &'static UnixStream = Box::leak(Box::new(channel));
     let (parent, memory) = greeting(channel)?;
     if getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get() as u64) != Some(parent.pid) {
         return Ok(()); // it ended before it could be watched
@@ -155,7 +172,7 @@ fn serve(name: &str) -> io::Result<()> {
 /// Moves the channel away from standard input, which calls then find empty.
 pub(crate) fn take_channel() -> io::Result<UnixStream> {
     let stdin = io::stdin();
-    if rustix::net::sockopt::socket_type(&stdin).is_err() {
+    if socket_type(&stdin).is_err() {
         let why = format!("{MARKER} is set, but standard input is not a channel; unset it to run the program");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
@@ -291,7 +308,7 @@ pub(crate) fn incoming(mut body: Vec<u8>, attachments: Attachments) -> io::Resul
 
 /// Makes a call that came through the channel, and puts its reply into `out`, which is empty.
 pub(crate) fn make(call: Incoming, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Ending {
-    // SAFETY: the parent proved in its greeting to be the same build, and a parent of this build writes
+    // SAFETY: the parent proved in its greeting to be the same build, here and in `zygote`, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
     unsafe { portable::answer(call, contexts, out) }
 }

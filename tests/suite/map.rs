@@ -20,7 +20,7 @@ fn values(pool: &impl Executor, count: u64) -> Vec<u64> {
     pool.map(|x: u64| x * x, 0..count).collect::<Result<_, _>>().unwrap()
 }
 
-/// MAP-01, MAP-02, MAP-07, MAP-19.
+/// MAP-01, MAP-02, MAP-07, MAP-19, DILL-01.
 pub(crate) fn results_come_in_order<B: Backend>() {
     let pool = B::pool(3);
     assert_eq!(values(&pool, 3000), (0..3000).map(|x| x * x).collect::<Vec<_>>());

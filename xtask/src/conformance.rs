@@ -14,7 +14,7 @@ const TABLE: &str = "tests/CONFORMANCE.md";
 /// Every group that the table must have.
 const GROUPS: &[&str] = &[
     "FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "LOK", "PEB",
-    "MEM", "PROC", "QUE", "PP", "DL",
+    "MEM", "PROC", "QUE", "PP", "DL", "DILL",
 ];
 
 /// Where tests are.
@@ -34,6 +34,7 @@ const HOMES: &[(&str, Home)] = &[
     ("tests/fault_matrix.rs", Home::On(Backend::Processes)),
     ("tests/chaos.rs", Home::On(Backend::Processes)),
     ("tests/deadlocks.rs", Home::On(Backend::Processes)),
+    ("tests/start_methods.rs", Home::On(Backend::Processes)),
     ("executor-process/", Home::On(Backend::Processes)),
 ];
 

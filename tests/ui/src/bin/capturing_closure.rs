@@ -1,7 +1,7 @@
 //~ expected fn pointer, found closure
 //~ closures can only be coerced to `fn` types if they do not capture any variables
 //~ expected fn pointer, found `usize`
-// SUB-03: nor is a number a function.
+// SUB-03, DILL-02: nor is a number a function.
 use concurrent_futures::{Executor, ThreadPoolExecutor};
 
 fn main() {
