@@ -44,6 +44,7 @@ pub mod future;
 pub mod fuzzing;
 
 pub mod levels;
+pub mod linkage;
 pub mod map;
 pub mod options;
 mod outcomes;

@@ -310,16 +310,20 @@ impl fmt::Display for Address {
 }
 
 /// Something that the dynamic loader put into this process.
-struct Module {
+pub(crate) struct Module {
     id: u64,
     identity: u64,
-    base: usize,
+    /// As the loader has it; empty for the program.
+    pub(crate) path: String,
+    pub(crate) base: usize,
+    /// Where it says what it needs.
+    pub(crate) dynamic: Option<Range<usize>>,
     regions: Vec<(Region, Range<usize>)>,
     whole: Range<usize>,
 }
 
 impl Module {
-    fn contains(&self, address: usize) -> bool {
+    pub(crate) fn contains(&self, address: usize) -> bool {
         self.whole.contains(&address)
     }
 }
@@ -339,7 +343,7 @@ fn main_module() -> &'static Module {
 /// A library found here could in principle be unloaded by another thread while it is being called.
 /// The same holds for every call through a function pointer into it, so whoever unloads a library
 /// must already be sure that nothing of it is in use.
-fn loaded_modules() -> Vec<Module> {
+pub(crate) fn loaded_modules() -> Vec<Module> {
     unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, modules: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the loader passes a valid record for the duration of this call.
         let info = unsafe { &*info };
@@ -360,13 +364,16 @@ fn describe(info: &libc::dl_phdr_info) -> Module {
     // SAFETY: the loader's record has `dlpi_phnum` program headers at `dlpi_phdr`.
     let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     let mut hash = Fnv::default();
+    let mut path = String::new();
     if !info.dlpi_name.is_null() {
         // SAFETY: not null, so it is a C string of the loader's.
         let name = unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes();
         hash.write(name.rsplit(|&byte| byte == b'/').next().unwrap_or(name));
+        path = String::from_utf8_lossy(name).into_owned();
     }
     let (mut start_of_all, mut end_of_all) = (usize::MAX, 0);
     let mut regions = Vec::new();
+    let mut dynamic = None;
     let is_readable = |range: &Range<usize>| {
         headers.iter().any(|header| {
             let start = base + header.p_vaddr as usize;
@@ -391,6 +398,7 @@ fn describe(info: &libc::dl_phdr_info) -> Module {
             }
             // Constants that hold addresses: written once by the loader, then made read-only.
             libc::PT_GNU_RELRO => regions.push((Region::ReadOnly, range)),
+            libc::PT_DYNAMIC if is_readable(&range) => dynamic = Some(range),
             libc::PT_NOTE if is_readable(&range) => {
                 // SAFETY: within a loaded, readable segment of a module that the loader keeps for this call.
                 hash.write(unsafe { slice::from_raw_parts(range.start as *const u8, range.len()) });
@@ -399,7 +407,7 @@ fn describe(info: &libc::dl_phdr_info) -> Module {
         }
     }
     // 0 names the program, whatever its identity.
-    Module { id: hash.0 | 1, identity: hash.0, base, regions, whole: start_of_all..end_of_all }
+    Module { id: hash.0 | 1, identity: hash.0, path, base, dynamic, regions, whole: start_of_all..end_of_all }
 }
 
 /// FNV-1a: a hash that is the same in every process, which the standard library's is not.

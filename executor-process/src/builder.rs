@@ -264,6 +264,13 @@ impl ProcessPoolExecutorBuilder {
             // Going on would start workers that start workers, for ever.
             return Err(BuildError::Unsupported(worker::STRAY.into()));
         }
+        if let Some(library) = worker::late_module() {
+            return Err(BuildError::Unsupported(format!(
+                "this pool is part of {library}, which the program has loaded by hand: a worker is the program, started again, and \
+                 would run its `main` before that library is there; link the program with the library, or use a \
+                 `ThreadPoolExecutor`"
+            )));
+        }
         let depth = os::depth();
         if depth >= MAX_DEPTH {
             return Err(BuildError::Nested { depth, limit: MAX_DEPTH });

@@ -119,6 +119,13 @@ impl Process {
         if worker::is_stray_worker() {
             return Err(StartError::NoEntry);
         }
+        if let Some(library) = worker::late_module() {
+            let why = format!(
+                "this is part of {library}, which the program has loaded by hand: started again, it would run its `main` before \
+                 that library is there; link the program with the library"
+            );
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why).into());
+        }
         if os::depth() >= MAX_DEPTH {
             return Err(StartError::Nested { limit: MAX_DEPTH });
         }

@@ -18,6 +18,7 @@ use executor_core::{
     attachments::{Attachments, Encoded},
     context::{ContextId, ContextStore},
     current::{self, StopSource},
+    linkage::loaded_later,
     portable::{self, Incoming},
     reply::Ending,
 };
@@ -35,7 +36,7 @@ use std::{
         unix::net::UnixStream,
     },
     process,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use crate::{
@@ -74,6 +75,14 @@ extern "C" fn enter_before_main() {
 pub(crate) fn keep_entry() {
     #[cfg(feature = "constructor")]
     std::hint::black_box(&BEFORE_MAIN);
+}
+
+/// The library that this is part of, if it is loaded by hand: in a program that is started again, it comes too late to enter
+/// anything before `main`.
+pub(crate) fn late_module() -> Option<&'static str> {
+    static LATE: OnceLock<Option<String>> = OnceLock::new();
+    let find = || if cfg!(feature = "constructor") { loaded_later(late_module as *const () as usize) } else { None };
+    LATE.get_or_init(find).as_deref()
 }
 
 /// Whether this process was started as a worker, or to make one call, and has not become that.

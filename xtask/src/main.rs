@@ -2,6 +2,7 @@
 
 mod conformance;
 mod fuzz;
+mod modules;
 
 use std::{
     env, fs,
@@ -14,6 +15,7 @@ usage: cargo xtask LANE
 
   ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
   conformance    which test shows which row of tests/CONFORMANCE.md, and whether one is missing
+  modules        pools in libraries, in static and stripped programs, in programs whose file is gone
   faults         each fault at each stage beside each kind of neighbours, with queues of 10,000: prints the table
   chaos [--minutes M] [--seed S]
                  workers and parents that are killed and halted at random, for M minutes (10) and a little more
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = match arguments[..] {
         ["ci"] => ci(),
         ["conformance"] => conformance::conformance(),
+        ["modules"] => modules::modules(),
         ["faults"] => faults(),
         ["chaos", ref choices @ ..] => chaos(choices),
         ["stress"] => stress(20),
@@ -68,6 +71,9 @@ fn ci() -> Outcome {
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
     run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", "processes"]))?;
     explicit_entry()?;
+    let began = Instant::now();
+    modules::modules()?;
+    report("modules", began);
     package()
 }
 
