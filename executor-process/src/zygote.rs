@@ -239,9 +239,10 @@ fn receive(channel: &OwnedFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 
 /// Where the C library remembers the number of this process's only thread.
 ///
-/// Its own `fork` renews that in the child. After a bare system call nobody would, and what signals the thread itself, as
-/// `abort` does, would miss it. The kernel does it instead, if it is told where: at the address that the library gave it at the
-/// start, to be cleared when the thread ends. Some libraries give it another one there; the number tells.
+/// Its own `fork` renews that in the child. After a bare system call nobody would, and what signals this thread, or takes a lock
+/// that the kernel knows by its owner's number, would mean the zygote's. The kernel does it instead, if it is told where: at the
+/// address that the library gave it at the start, to be cleared when the thread ends. Some libraries give it another one there;
+/// the number tells.
 struct ThreadNumber(*mut libc::c_int);
 
 impl ThreadNumber {

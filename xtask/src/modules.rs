@@ -95,7 +95,7 @@ fn sh(script: &str, argument: &Path) -> Command {
 
 fn fine(what: &str, mut program: Command) -> Outcome {
     let (said, errors) = output(&mut program)?;
-    told(what, said == "fine\n", &said, &errors)
+    told(what, said == "loaded, fine\n", &said, &errors)
 }
 
 fn told(what: &str, expected: bool, said: &str, errors: &str) -> Outcome {
