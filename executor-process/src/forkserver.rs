@@ -365,7 +365,8 @@ impl Zygote {
         loop {
             match recv(&self.channel, &mut bytes[..], RecvFlags::DONTWAIT) {
                 Ok((_, length @ 1..)) => news.extend(self.hear(Said::get(&bytes[..length]))),
-                Err(Errno::INTR) => {}
+                // Reset: it ended with a name unread. That is told once, and before what it had said itself.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(Errno::AGAIN) => return,
                 // Nothing more comes of it; its end will be seen.
                 Ok((_, 0)) | Err(_) => return self.kill(),
