@@ -446,8 +446,8 @@ mod tests {
         let (mut args, mut out) = (Vec::new(), Vec::new());
         crate::codec::encode(&41_u64, &mut args).unwrap();
         // SAFETY: `name` is a call of this very process, or is refused before anything is called: that is the test.
-        let mark = unsafe { answer(incoming(name, args), &mut ContextStore::default(), &mut out) };
-        out.push(mark);
+        let ending = unsafe { answer(incoming(name, args), &mut ContextStore::default(), &mut out) };
+        out.push(ending.mark);
         reply::read(&out, crate::codec::decode)
     }
 

@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn exceeded() -> TaskError {
-        let lost = WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new() };
+        let lost = WorkerLost { pid: 1, exit: Exit::Unknown, stderr: String::new(), panic: None };
         error(Failure::LimitExceeded { limit: ResourceLimit::Memory { bytes: 1 }, lost })
     }
 
