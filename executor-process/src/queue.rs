@@ -1,4 +1,4 @@
-//! Queues: handles on a [store](crate::store), in the process that made it, and on a [clerk](crate::clerk) in others.
+//! Queues: handles on a `store`, in the process that made it, and on a `clerk` in others.
 
 use executor_core::{
     Failure, Value,

@@ -39,7 +39,7 @@ const PIECE_BYTES: usize = 16 << 10;
 /// The words come first, on a page of their own.
 const WORDS_BYTES: usize = 4096;
 
-/// What [`Rings`] take of the shared memory.
+/// What the rings take of the shared memory.
 pub(crate) const BYTES: usize = WORDS_BYTES + 2 * RING_BYTES;
 
 /// Of a worker that has made no call.
