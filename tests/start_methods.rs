@@ -304,6 +304,12 @@ fn a_preload_is_given_a_queue() {
         let numbers = items.iter().filter(|(from, _)| *from == pid).map(|(_, number)| *number);
         assert!(numbers.eq(1..=100));
     }
+    // On one way for both, nothing would be heard of the second before the first had its answer.
+    let waiting = pool.submit(|()| QUEUE.get().unwrap().get_timeout(DEADLINE).unwrap(), ());
+    eventually("it waits", || waiting.running());
+    let put = |()| QUEUE.get().unwrap().put((process::id(), 0)).map(|()| process::id()).unwrap();
+    let pid = pool.submit(put, ()).result().unwrap();
+    assert_eq!(waiting.result().unwrap(), (pid, 0));
     // One of the two is at home in the process that is given both.
     let take = |own: Vec<Queue<u32>>| own.iter().map(|own| own.get_timeout(DEADLINE).unwrap()).collect::<BTreeSet<_>>();
     let pids = pool.submit(take, own).result().unwrap();
