@@ -173,7 +173,7 @@ pub(crate) fn tasks_of_a_runtime_of_many_threads_await<B: Backend>() {
         }
         sum
     });
-    assert_eq!(sum, (0..100).map(|x| x + 2).sum());
+    assert_eq!(sum, (0..100).map(|x| x + 2).sum::<u32>());
     let executor = smol::Executor::new();
     let tasks: Vec<_> = (0..100).map(|x| executor.spawn(pool.submit(|x: u32| x, x))).collect();
     let joined = smol::block_on(executor.run(try_join_all(tasks))).unwrap();

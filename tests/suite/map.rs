@@ -24,7 +24,7 @@ fn values(pool: &impl Executor, count: u64) -> Vec<u64> {
 pub(crate) fn results_come_in_order<B: Backend>() {
     let pool = B::pool(3);
     assert_eq!(values(&pool, 3000), (0..3000).map(|x| x * x).collect::<Vec<_>>());
-    assert_eq!(values(&pool, 0), []);
+    assert!(values(&pool, 0).is_empty());
     let zipped: Vec<u32> =
         pool.map(|(a, b)| a + b, [1, 2, 3].into_iter().zip([10, 20])).collect::<Result<_, _>>().unwrap();
     assert_eq!(zipped, [11, 22], "the shortest input ends it");
