@@ -2,14 +2,18 @@
 
 use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs, signal_child};
 use concurrent_futures::{
-    BuildError, Executor, Future, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shutdown, WhenFull, cpu_count,
+    BuildError, Executor, Future, ProcessPoolExecutor, ProcessPoolExecutorBuilder, Shared as Slice, Shutdown, WhenFull,
+    cpu_count,
 };
 use rustix::process::Signal;
 use std::{
     collections::HashSet,
     env, fs, io,
     process::{self, Command},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -321,4 +325,17 @@ fn a_shared_pool_is_for_all_threads() {
         let pools: HashSet<_> = (0..3).map(|_| Arc::as_ptr(&ProcessPoolExecutor::shared().unwrap())).collect();
         assert_eq!(pools.len(), 1);
     });
+}
+
+/// LOK-01: choices that differ only in what a descriptor stands for are different ones.
+#[test]
+fn a_shared_pool_knows_shared_slices_apart() {
+    static SUM: AtomicU64 = AtomicU64::new(0);
+    let sum_with = |items: [u64; 4]| {
+        let learn = |items: Slice<[u64]>| SUM.store(items.iter().sum(), Ordering::Relaxed);
+        let builder = ProcessPoolExecutor::builder().max_workers(1).process_name_prefix("slices");
+        let pool = builder.initializer(learn, Slice::new(items).unwrap()).build_shared().unwrap();
+        pool.submit(|()| SUM.load(Ordering::Relaxed), ()).result().unwrap()
+    };
+    assert_eq!((sum_with([1; 4]), sum_with([2; 4])), (4, 8));
 }

@@ -42,7 +42,7 @@ use crate::{
     echo::Echo,
     forkserver::{ForkServer, News, StartMethod},
     inbox::{KillOrder, Shared, Stop},
-    lane::{Doom, InFlight, Lane},
+    lane::{Doom, InFlight, Lane, Outbox},
     os,
     records::Levels,
     ring::ParentRings,
@@ -167,26 +167,23 @@ impl Driver {
 
     /// Somebody looks by himself from now on.
     pub(crate) fn stay_awake(&self) {
-        self.lanes.iter().filter(|lane| lane.is_engaged()).for_each(|lane| lane.rings.stay_awake());
+        self.lanes.iter().for_each(|lane| lane.rings.stay_awake());
     }
 
     /// Nobody will look: workers are to ring. Returns whether there is something to look at now.
     pub(crate) fn fall_asleep(&mut self) -> bool {
-        let mut any = false;
-        for lane in self.lanes.iter().filter(|lane| lane.is_engaged()) {
+        // Also those that have nothing to do: a finalizer may log, or a thread that a call has left behind.
+        for lane in &self.lanes {
             lane.rings.fall_asleep(lane.outbox.wants_room());
-            any = true;
         }
-        if any {
-            // ORDERING: SeqCst, against the fence in `WorkerRings::ring`.
-            fence(Ordering::SeqCst);
-        }
-        let has_news = |lane: &mut Lane| {
+        // ORDERING: SeqCst, against the fence in `Words::ring`.
+        fence(Ordering::SeqCst);
+        // Else whoever has told enough of what they said wakes the driver thread.
+        let hears = !self.echo.teller.is_full();
+        self.lanes.iter_mut().any(|lane| {
             let wants_room = lane.outbox.wants_room() && !lane.hung_up;
-            !lane.astray && lane.is_engaged() && lane.rings.has_news(wants_room)
-        };
-        // Whoever has told enough of what they said wakes the driver thread.
-        any && !self.echo.teller.is_full() && self.lanes.iter_mut().any(has_news)
+            !lane.astray && (hears && lane.rings.has_replies() || wants_room && lane.rings.has_room())
+        })
     }
 
     /// Whether all workers that have something to do would do it on this processor.
@@ -206,7 +203,7 @@ impl Driver {
             self.is_muted = is_full;
             // One that can be watched no more is read as the worker ends.
             self.lanes.iter().for_each(|lane| drop(lane.watch_output(!is_full)));
-            self.fork_server.iter().for_each(|server| server.watch_output(!is_full));
+            self.fork_server.iter_mut().for_each(|server| server.watch_output(!is_full));
         }
         let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
         let forks = self.fork_server.as_ref().and_then(ForkServer::deadline);
@@ -586,6 +583,7 @@ impl Driver {
             }
             Err(astray) => {
                 this.astray = true;
+                this.outbox = Outbox::default();
                 self.unfit(lane, format!("it wrote {astray}"));
                 false
             }
@@ -732,6 +730,7 @@ impl Driver {
                 if frame.kind == Kind::Reply {
                     self.lanes[lane].hear_out(&mut self.echo);
                     self.lanes[lane].panic = None;
+                    self.lanes[lane].says_out_of_memory = false;
                 }
                 let attachments = self.attachments_of(lane, &frame)?;
                 let Some(call) = self.lanes[lane].pop_answered(frame.ticket) else {
@@ -759,8 +758,11 @@ impl Driver {
                 self.look_at_memory(lane);
                 if self.lanes[lane].in_flight.is_empty() {
                     self.lanes[lane].forget_contexts();
-                    self.read_last_words(lane);
-                    self.lanes[lane].forget_words();
+                    // While too much is still to be printed, it stays where it is, and so do the words before it.
+                    if !self.echo.is_full() {
+                        self.read_last_words(lane);
+                        self.lanes[lane].forget_words();
+                    }
                     self.on(lane, Event::Drained);
                     self.idle(lane);
                 }
@@ -813,7 +815,9 @@ impl Driver {
         self.on(lane, Event::Ready);
         self.idle(lane);
         let age = self.shared.chosen.recycling.max_age;
-        self.lanes[lane].due_at = age.and_then(|age| Instant::now().checked_add(age));
+        let due_at = age.and_then(|age| Instant::now().checked_add(age));
+        self.lanes[lane].due_at = due_at;
+        self.due_at(due_at);
         self.relieve();
     }
 

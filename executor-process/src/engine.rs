@@ -131,7 +131,7 @@ impl Engine {
             let now = Instant::now();
             let timeout = match alarm.map(|at| at.saturating_duration_since(now)) {
                 _ if has_news || has_need || !sleeps => Some(Duration::ZERO),
-                timeout if turns.on_lookout => Some(timeout.unwrap_or(LOOKOUT).min(LOOKOUT)),
+                timeout if turns.on_lookout || turns.driver.holds_back => Some(timeout.unwrap_or(LOOKOUT).min(LOOKOUT)),
                 timeout => timeout,
             };
             drop(turns);

@@ -94,8 +94,9 @@ const REST: Duration = Duration::from_millis(100);
 /// At its pool's end, a zygote has so long to end by itself.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-/// Names that the system shows are no longer.
-const NAME_BYTES: usize = 15;
+/// Of a worker's name, as it travels: with the number before it, it fits into what a zygote reads at once. What the system shows
+/// of it is shorter.
+const NAME_BYTES: usize = 255;
 
 /// Reads from its standard error in one go, and from that of a dead one.
 const READS: usize = 64;
@@ -107,6 +108,8 @@ pub(crate) struct ForkServer {
     zygote: Option<Zygote>,
     /// A worker was refused: until then, none is asked for.
     rests_until: Option<Instant>,
+    /// What zygotes write is left alone for now.
+    is_muted: bool,
 }
 
 struct Zygote {
@@ -152,7 +155,7 @@ impl ForkServer {
     /// Starts a zygote at once, so that it is there when the first worker is needed.
     pub(crate) fn new(shared: &Arc<Shared>, watch: &Arc<Watch>) -> ForkServer {
         let (shared, watch) = (Arc::clone(shared), Arc::clone(watch));
-        let mut server = ForkServer { shared, watch, zygote: None, rests_until: None };
+        let mut server = ForkServer { shared, watch, zygote: None, rests_until: None, is_muted: false };
         // It is tried again, and its error told, when a worker is needed.
         let _ = server.start();
         server
@@ -187,7 +190,9 @@ impl ForkServer {
         let begun = (|| {
             zygote.watch.add(0, Source::Zygote, &zygote.pidfd)?;
             zygote.watch.add(0, Source::Zygote, &zygote.channel)?;
-            zygote.watch_output(true)?;
+            if !self.is_muted {
+                zygote.watch_output(true)?;
+            }
             deliver(send_with_descriptors(&zygote.channel, &hello, &descriptors))
         })();
         if let Err(error) = begun {
@@ -225,7 +230,7 @@ impl ForkServer {
             Some(zygote) => zygote,
             None => self.start()?,
         };
-        let name = &name.as_bytes()[..name.len().min(NAME_BYTES)];
+        let name = &name.as_bytes()[..name.floor_char_boundary(NAME_BYTES)];
         let pipes = [&their_stderr].into_iter().chain(&their_stdout);
         let descriptors: Vec<_> = [theirs.as_fd()].into_iter().chain(pipes.map(AsFd::as_fd)).collect();
         // How many come with it: the system drops those for which the other side has no room.
@@ -244,7 +249,8 @@ impl ForkServer {
     }
 
     /// Begins or ceases to watch what the zygote writes.
-    pub(crate) fn watch_output(&self, watches: bool) {
+    pub(crate) fn watch_output(&mut self, watches: bool) {
+        self.is_muted = !watches;
         // One that can be watched no more is read as the zygote ends.
         self.zygote.iter().for_each(|zygote| drop(zygote.watch_output(watches)));
     }
@@ -267,6 +273,7 @@ impl ForkServer {
         if zygote.answers_by.is_some_and(|at| at <= now) {
             zygote.tail.keep(b"concurrent-futures: the zygote is ended, for it does not answer\n");
             zygote.kill();
+            zygote.answers_by = None;
         }
         if has_ended && let Some(mut zygote) = self.zygote.take() {
             zygote.end_lines(echo);

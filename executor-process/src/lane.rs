@@ -435,6 +435,7 @@ impl Lane {
     pub(crate) fn forget_words(&mut self) {
         self.tail.0.clear();
         self.panic = None;
+        self.says_out_of_memory = false;
     }
 }
 

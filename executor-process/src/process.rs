@@ -345,6 +345,8 @@ impl Running {
     /// Has the process ended when its time is over.
     fn watch(self: &Arc<Self>, limit: Duration) -> io::Result<()> {
         let running = Arc::downgrade(self);
+        // Held until the entry is in its place: the next one is put there by what this one does.
+        let mut place = self.limit.lock();
         let entry = timer::at(timer::after(limit), move || {
             let Some(running) = running.upgrade() else { return };
             // ORDERING: Relaxed; see `outcome`.
@@ -361,7 +363,7 @@ impl Running {
                 Err(_) => running.signal(Signal::KILL),
             }
         })?;
-        *self.limit.lock() = Some(entry);
+        *place = Some(entry);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The pool that all of a program shares, as long as it is asked for with the same choices.
 
-use executor_core::{BuildError, DropPolicy, Executor, Shutdown, WhenFull, portable::CallName, sync::Mutex};
-use std::{ffi::OsString, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use executor_core::{BuildError, Call, DropPolicy, Executor, Shutdown, WhenFull, portable::CallName, sync::Mutex};
+use rustix::fs::fstat;
+use std::{ffi::OsString, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use crate::{
     builder::ProcessPoolExecutorBuilder,
@@ -23,8 +24,8 @@ struct Shared {
 #[derive(PartialEq)]
 struct Choices {
     name_prefix: Option<String>,
-    initializer: Option<(CallName, Arc<Vec<u8>>)>,
-    finalizer: Option<(CallName, Arc<Vec<u8>>)>,
+    initializer: Option<Told>,
+    finalizer: Option<Told>,
     recycling: Recycling,
     limits: Limits,
     kill_grace: Option<Duration>,
@@ -34,7 +35,27 @@ struct Choices {
     inner_threads: Option<NonZeroUsize>,
     output: Output,
     start_method: StartMethod,
-    preload: Option<(CallName, Arc<Vec<u8>>)>,
+    preload: Option<Told>,
+}
+
+/// A call that workers make, as it travels.
+#[derive(PartialEq)]
+struct Told {
+    name: CallName,
+    args: Arc<Vec<u8>>,
+    /// Which files go with it, such as the memory of a `Shared` slice: by device and number.
+    files: Vec<(u64, u64)>,
+}
+
+impl Told {
+    fn of(call: &Call) -> io::Result<Told> {
+        let file = |descriptor: &Arc<OwnedFd>| {
+            let found = fstat(descriptor)?;
+            Ok((found.st_dev, found.st_ino))
+        };
+        let files = call.attachments.iter().map(file).collect::<io::Result<_>>()?;
+        Ok(Told { name: call.name, args: Arc::clone(&call.args), files })
+    }
 }
 
 impl Choices {
@@ -59,7 +80,7 @@ impl Choices {
         } = builder;
         let call = |call: &Option<_>| {
             let parcel = call.as_ref().map(packed).transpose()?;
-            Ok::<_, io::Error>(parcel.map(|parcel| (parcel.call().name, Arc::clone(&parcel.call().args))))
+            parcel.map(|parcel| Told::of(parcel.call())).transpose()
         };
         Ok(Choices {
             name_prefix: name_prefix.clone(),
@@ -90,22 +111,36 @@ pub(crate) fn with(builder: ProcessPoolExecutorBuilder) -> Result<Arc<ProcessPoo
     let Ok(choices) = Choices::of(&builder) else {
         return builder.build().map(Arc::new); // which says what is wrong
     };
-    let mut shared = SHARED.lock();
-    if let Some(Shared { choices: before, pool }) = &*shared
-        && *before == choices
-        && !pool.is_closed()
-    {
-        if let Some(max_workers) = builder.max_workers {
-            pool.resize(max_workers)?;
-        }
-        return Ok(Arc::clone(pool));
+    let max_workers = builder.max_workers;
+    if let Some(pool) = equal_one(&SHARED.lock(), &choices) {
+        return resized(pool, max_workers);
     }
+    // Not under the lock: it runs user code.
     let pool = Arc::new(builder.build()?);
-    let before = shared.replace(Shared { choices, pool: Arc::clone(&pool) });
+    let mut shared = SHARED.lock();
+    let (pool, unused) = match equal_one(&shared, &choices) {
+        Some(other) => (other, Some(pool)), // somebody was quicker
+        None => {
+            let before = shared.replace(Shared { choices, pool: Arc::clone(&pool) });
+            (pool, before.map(|before| before.pool))
+        }
+    };
     drop(shared);
     // Others may still use it. If not, what was submitted is done in the background: nobody waits for that here.
-    if let Some(unused) = before.and_then(|before| Arc::into_inner(before.pool)) {
+    if let Some(unused) = unused.and_then(Arc::into_inner) {
         unused.shutdown(Shutdown::no_wait());
+    }
+    resized(pool, max_workers)
+}
+
+fn equal_one(shared: &Option<Shared>, choices: &Choices) -> Option<Arc<ProcessPoolExecutor>> {
+    let equal = |shared: &&Shared| shared.choices == *choices && !shared.pool.is_closed();
+    shared.as_ref().filter(equal).map(|shared| Arc::clone(&shared.pool))
+}
+
+fn resized(pool: Arc<ProcessPoolExecutor>, max_workers: Option<usize>) -> Result<Arc<ProcessPoolExecutor>, BuildError> {
+    if let Some(max_workers) = max_workers {
+        pool.resize(max_workers)?;
     }
     Ok(pool)
 }

@@ -408,16 +408,16 @@ impl ParentRings {
         }
     }
 
-    /// The parent wants to be told from now on. After a fence it must look once more, with [`has_news`](Self::has_news).
+    /// The parent wants to be told from now on. After a fence it must look once more.
     pub(crate) fn fall_asleep(&self, wants_room: bool) {
         // ORDERING: Relaxed; the fence follows.
         self.words().told.0.wants_room.store(u32::from(wants_room), Ordering::Relaxed);
         self.words().parent.0.store(ASLEEP, Ordering::Relaxed);
     }
 
-    /// Whether there is something to do now: replies to read, or room for what is to be sent.
-    pub(crate) fn has_news(&mut self, wants_room: bool) -> bool {
-        self.replies.has_more() || (wants_room && self.requests.room() != Ok(0))
+    /// Whether there is room for what is to be sent, or something is wrong.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.requests.room() != Ok(0)
     }
 
     /// On which processor the parent sends.
@@ -711,7 +711,7 @@ mod tests {
                     let wants_room = !rest.is_empty();
                     parent.fall_asleep(wants_room);
                     fence(Ordering::SeqCst);
-                    if got.len() < size && !parent.has_news(wants_room) {
+                    if got.len() < size && !parent.has_replies() && !(wants_room && parent.has_room()) {
                         rung.recv_timeout(Duration::from_secs(60)).expect("a wake-up was lost");
                     }
                     parent.stay_awake();
@@ -743,7 +743,7 @@ mod tests {
             words.replies.written.0.store(mad, Ordering::Relaxed);
             words.requests.read.0.store(mad, Ordering::Relaxed);
         }
-        assert!(parent.has_replies() && parent.has_news(true));
+        assert!(parent.has_replies() && parent.has_room());
         assert_eq!(parent.receive(&mut Vec::new(), usize::MAX), Err(Astray));
         assert_eq!(parent.send(&[0; RING_BYTES + 1]), Err(Astray));
         let words = parent.requests.mapping.words();

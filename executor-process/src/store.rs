@@ -113,6 +113,10 @@ impl Store {
                 state.on_their_way += usize::from(is_sent_off);
                 // WAKES: one who waits in `put`, for this place. It looked under the lock that was held for this change.
                 self.drained.notify_one();
+                if state.is_over() {
+                    // WAKES: all who wait in `take`, for whom nothing will come. They looked under the lock.
+                    self.filled.notify_all();
+                }
                 Self::tell(state);
                 Ok(item)
             }

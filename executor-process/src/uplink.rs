@@ -7,7 +7,7 @@ use executor_core::{attachments::Attachments, codec, panic::describe, sync::Mute
 use std::{
     io,
     os::unix::net::UnixStream,
-    panic,
+    panic, process,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -21,9 +21,14 @@ use crate::{
 };
 
 /// This process's end of its ring, if it is a worker. The lock keeps frames whole.
-static UPLINK: OnceLock<Mutex<Uplink>> = OnceLock::new();
+static UPLINK: OnceLock<Uplink> = OnceLock::new();
 
 struct Uplink {
+    process: u32,
+    ends: Mutex<Ends>,
+}
+
+struct Ends {
     replies: WorkerReplies<Bell>,
     socket: &'static UnixStream,
     descriptors: Departures,
@@ -37,8 +42,8 @@ static TICKET: AtomicU64 = AtomicU64::new(NO_TICKET);
 
 /// Opens the way up, and has it tell of panics.
 pub(crate) fn open(replies: WorkerReplies<Bell>, socket: &'static UnixStream) {
-    let uplink = Uplink { replies, socket, descriptors: Departures::default() };
-    let _ = UPLINK.set(Mutex::new(uplink)); // a process becomes a worker once
+    let ends = Mutex::new(Ends { replies, socket, descriptors: Departures::default() });
+    let _ = UPLINK.set(Uplink { process: process::id(), ends }); // a process becomes a worker once
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // One that core raises for another that cannot go on says less than that one.
@@ -73,16 +78,19 @@ impl Drop for Entered {
 pub(crate) fn tell(kind: Kind, body: &[u8]) {
     let mut frame = Vec::new();
     put_frame(kind, TICKET.load(Ordering::Relaxed), body, &mut frame);
-    if let Some(uplink) = UPLINK.get() {
-        let _ = uplink.lock().replies.send(&frame, Room::Napping);
+    if let Some(uplink) = UPLINK.get()
+        // A child that a call has forked has this memory as well, and must not speak in its parent's name.
+        && uplink.process == process::id()
+    {
+        let _ = uplink.ends.lock().replies.send(&frame, Room::Napping);
     }
 }
 
 /// Sends a frame in its parts, and before it what belongs to it. Only for the thread that answers calls.
 pub(crate) fn answer(parts: &[&[u8]], attachments: &Attachments) -> io::Result<()> {
     let Some(uplink) = UPLINK.get() else { return Ok(()) };
-    let mut uplink = uplink.lock();
-    let Uplink { replies, socket, descriptors } = &mut *uplink;
+    let mut ends = uplink.ends.lock();
+    let Ends { replies, socket, descriptors } = &mut *ends;
     descriptors.send_all(socket, attachments)?;
     for part in parts {
         replies.send(part, Room::Asleep)?;

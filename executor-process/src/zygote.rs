@@ -134,7 +134,11 @@ pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> 
             },
             _ => Said::Refused("the zygote has too many descriptors open to take those of a worker".into()),
         };
-        say(&channel, &said)?;
+        match say(&channel, &said) {
+            // The pool is gone, and nobody is left to tell.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+            told => told?,
+        }
     }
 }
 
