@@ -279,6 +279,21 @@ fn log_records_reach_the_parent() {
     pool(1).submit(program, ()).result().unwrap();
 }
 
+/// A worker that has no call is heard as well: its finalizer may log more than the way to its parent holds.
+#[test]
+fn a_finalizer_may_log_as_much_as_it_likes() {
+    let program = |()| {
+        log::set_logger(&Collects).unwrap();
+        log::set_max_level(LevelFilter::Info);
+        let logs = |count: u32| (0..count).for_each(|number| log::info!("a record that says number {number:0100}"));
+        let pool = ProcessPoolExecutor::builder().max_workers(1).finalizer(logs, 3000).build().unwrap();
+        pool.submit(|()| (), ()).result().unwrap();
+        drop(pool);
+        assert_eq!(records().len(), 3000);
+    };
+    pool(1).submit(program, ()).result().unwrap();
+}
+
 /// A worker whose initializer has chosen a logger keeps it; and where nobody here has one, none is put there.
 #[test]
 fn a_logger_of_the_workers_own_stays() {
