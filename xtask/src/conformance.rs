@@ -431,7 +431,7 @@ bind! { Threads in only_threads: {
 ";
 
     const SUITE: &str = "
-/// FUT-01, PP-03: in order.
+/// FUT-01, JOB-03: in order.
 pub(crate) fn in_order<B: Backend>() {
     fn inner() {
     }
