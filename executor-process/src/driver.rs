@@ -17,7 +17,9 @@
 use executor_core::{
     BrokenCause, Exit, Failure, Priority, ResourceLimit, WorkerLost,
     attachments::{Attachments, Encoded},
-    codec, portable,
+    codec,
+    cpu::cpu_count,
+    portable,
     task::{Ended, Parcel},
     timer,
 };
@@ -57,11 +59,19 @@ const LAST_READS: usize = 64;
 /// How often a worker's memory is looked at.
 const MEMORY_PERIOD: Duration = Duration::from_secs(1);
 
+/// Of calls that last so long, as many as a worker is given ahead last longer than a nap, which the system makes
+/// longer by some tens of microseconds.
+const NAPPING_PACE_NANOS: u32 = 8_000;
+
+const LONGEST_NAP: Duration = Duration::from_micros(500);
+
 /// What is known of the workers and their calls. Behind a lock: see `engine`.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     watch: Arc<Watch>,
     lanes: Vec<Lane>,
+    /// How many there are to use.
+    processors: usize,
     next_worker: u64,
     restarts: Restarts,
     /// Calls that wait for another attempt, by when and which.
@@ -97,6 +107,7 @@ impl Driver {
             shared: Arc::clone(shared),
             watch: Arc::clone(watch),
             lanes: Vec::new(),
+            processors: cpu_count().get(),
             next_worker: 0,
             restarts: Restarts::default(),
             pausing: BTreeMap::new(),
@@ -189,6 +200,18 @@ impl Driver {
     /// Whether all workers that have something to do would do it on this processor.
     pub(crate) fn is_in_the_way(&self, cpu: u32) -> bool {
         self.lanes.iter().filter(|lane| lane.is_engaged()).all(|lane| lane.rings.worker_cpu() == cpu)
+    }
+
+    /// How long to nap between two looks, if workers need all processors: then who looks all the time takes one from them.
+    pub(crate) fn nap(&self) -> Option<Duration> {
+        let mut busy = 0;
+        let mut pace = u32::MAX;
+        for lane in self.lanes.iter().filter(|lane| lane.is_engaged()) {
+            busy += 1;
+            pace = pace.min(lane.rings.pace_nanos());
+        }
+        let naps = busy >= self.processors && pace >= NAPPING_PACE_NANOS;
+        naps.then(|| Duration::from_nanos(u64::from(pace / 2)).min(LONGEST_NAP))
     }
 
     /// Whether the driver thread is to look now.

@@ -32,6 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,9 @@ const LOOKOUT: Duration = Duration::from_millis(1);
 
 /// How long a waiter looks before he sleeps: a bit more than it takes to wake a worker.
 const WAITER_SPIN: Duration = Duration::from_micros(100);
+
+/// How long a waiter looks now and then, where looking all the time would take a processor from a worker.
+const WAITER_NAPS: Duration = Duration::from_millis(2);
 
 /// Who has to sleep for longer would better have slept at once.
 const SHORT: Duration = Duration::from_micros(400);
@@ -213,14 +217,17 @@ impl Engine {
             }
             let now = Instant::now();
             let late = deadline.is_some_and(|deadline| deadline <= now);
+            let nap = turns.driver.nap();
+            let patience = if nap.is_some() { WAITER_NAPS } else { patience };
             if late
                 || now.duration_since(*since.get_or_insert(now)) >= patience
-                || turns.driver.is_in_the_way(this_cpu())
+                || nap.is_none() && turns.driver.is_in_the_way(this_cpu())
             {
                 return;
             }
-            for _ in 0..8 {
-                hint::spin_loop();
+            match nap {
+                Some(nap) => thread::sleep(nap),
+                None => (0..8).for_each(|_| hint::spin_loop()),
             }
         }
     }
