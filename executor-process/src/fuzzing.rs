@@ -20,21 +20,23 @@ use std::{
 use crate::{
     attached::{send_all, send_with_descriptor},
     limits::Limits,
+    ring::both_ends::BothEnds,
     segment::Segment,
     shared::{Plain, Shared},
-    wire::{FrameReader, Hello, Kind, get_call},
+    wire::{Cutter, FrameReader, Hello, Kind, get_call},
 };
 
 /// A name, and what takes any bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every door. Each has a program in `fuzz/fuzz_targets`, and a corpus.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("arguments", fuzzing::arguments),
     ("descriptors", descriptors),
     ("frames", frames),
     ("names", fuzzing::names),
     ("replies", fuzzing::replies),
+    ("rings", rings),
     ("shared", shared),
     ("values", fuzzing::values),
 ];
@@ -126,6 +128,77 @@ fn look_into(kind: Kind, body: &[u8]) {
         | Kind::Bell
         | Kind::Birth
         | Kind::Errand => {}
+    }
+}
+
+/// A parent and a worker that send and receive by turns, as the bytes say; the worker may go mad and write into its words. Before
+/// that each receives what the other one has sent; after it the parent finds frames, or an error.
+fn rings(bytes: &[u8]) {
+    let mut ends = BothEnds::new().expect("there is memory");
+    let (mut sent, mut received) = ([0_usize; 2], [0_usize; 2]);
+    let mut is_mad = false;
+    let mut cutter = Cutter::default();
+    // What lies at some place of a stream, so that a byte that is lost or comes twice is seen.
+    let stream = |from: usize, count: usize| (from..from + count).map(|at| (at ^ at >> 8) as u8).collect::<Vec<_>>();
+    let mut rest = bytes;
+    while let Some((&[action, size, more], after)) = rest.split_first_chunk::<3>() {
+        rest = after;
+        let count = usize::from(u16::from_le_bytes([size, more])) << (action >> 6);
+        let mut out = Vec::new();
+        match action % 6 {
+            0 => match ends.parent.send(&stream(sent[0], count)) {
+                Ok(count) => sent[0] += count,
+                Err(_) => assert!(is_mad),
+            },
+            1 => match ends.receive(&mut out, count) {
+                Ok(_) if is_mad => {}
+                Ok(count) => {
+                    assert!(out == stream(received[0], count));
+                    received[0] += count;
+                }
+                Err(_) => assert!(is_mad),
+            },
+            2 if !is_mad => sent[1] += ends.send(&stream(sent[1], count)).expect("the parent is not mad"),
+            3 if !is_mad => {
+                let count = ends.parent.receive(&mut out, count).expect("the worker is not mad");
+                assert!(out == stream(received[1], count));
+                received[1] += count;
+            }
+            // What a mad worker writes is of these bytes: frames, perhaps.
+            2 => {
+                let count = count.min(rest.len());
+                let _ = ends.send(&rest[..count]);
+                rest = &rest[count..];
+            }
+            3 => {
+                if cutter.fill_with(|bytes, most| ends.parent.receive(bytes, most.min(count))).is_err() {
+                    return; // the worker is ended
+                }
+                while let Ok(Some(frame)) = cutter.next() {
+                    look_into(frame.kind, &frame.body);
+                }
+            }
+            4 => {
+                is_mad = true;
+                let value = match rest.split_first_chunk() {
+                    Some((value, after)) => {
+                        rest = after;
+                        u64::from_le_bytes(*value)
+                    }
+                    None => u64::MAX,
+                };
+                ends.scribble(size, value);
+            }
+            _ => {
+                ends.parent.fall_asleep(more % 2 == 0);
+                ends.parent.wake();
+                ends.parent.stay_awake();
+                let _ = (ends.parent.has_replies(), ends.parent.has_room());
+            }
+        }
+        if !is_mad {
+            assert!(received[0] <= sent[0] && received[1] <= sent[1]);
+        }
     }
 }
 

@@ -666,6 +666,54 @@ impl Patience {
     }
 }
 
+/// For `fuzzing`: both ends of one side's rings in this process, and what a mad worker could write into its words.
+pub(crate) mod both_ends {
+    use super::*;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    /// The parent's end, and in place of the worker's only what it is made of.
+    pub(crate) struct BothEnds {
+        pub(crate) parent: ParentRings,
+        requests: Consumer,
+        replies: Producer,
+    }
+
+    impl BothEnds {
+        pub(crate) fn new() -> io::Result<Self> {
+            let memory = memfd_create("rings", MemfdFlags::CLOEXEC)?;
+            ftruncate(&memory, BYTES as u64)?;
+            let parent = ParentRings::map(&memory, 0)?;
+            let mapping = map(&memory, 0)?;
+            let requests = Consumer::new(&mapping, Which::Requests);
+            Ok(BothEnds { parent, requests, replies: Producer::new(&mapping, Which::Replies) })
+        }
+
+        /// What a worker receives.
+        pub(crate) fn receive(&mut self, out: &mut Vec<u8>, most: usize) -> Result<usize, Astray> {
+            self.requests.take(out, most)
+        }
+
+        /// What a worker sends, as much as there is room for.
+        pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<usize, Astray> {
+            self.replies.room()?;
+            self.replies.put(bytes)
+        }
+
+        /// A worker that is mad writes `value` into the word of this number.
+        pub(crate) fn scribble(&self, word: u8, value: u64) {
+            let words = self.replies.mapping.words();
+            match word % 6 {
+                0 => words.replies.written.0.store(value, Ordering::Relaxed),
+                1 => words.requests.read.0.store(value, Ordering::Relaxed),
+                2 => words.worker.0.store(value as u32, Ordering::Relaxed),
+                3 => words.parent.0.store(value as u32, Ordering::Relaxed),
+                4 => words.says.0.pace.store(value as u32, Ordering::Relaxed),
+                _ => words.says.0.cpu.store(value as u32, Ordering::Relaxed),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
