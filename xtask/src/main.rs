@@ -6,6 +6,7 @@ mod modules;
 
 use std::{
     env, fs,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     time::{Instant, SystemTime},
 };
@@ -19,7 +20,7 @@ usage: cargo xtask LANE
   faults         each fault at each stage beside each kind of neighbours, with queues of 10,000: prints the table
   chaos [--minutes M] [--seed S]
                  workers and parents that are killed and halted at random, for M minutes (10) and a little more
-  stress [N]     the whole test program N times (20), beside a load on every processor
+  stress [N]     every test but those in the documentation N times (20), beside a load on every processor
   fuzz [--minutes N] [TARGET…]
                  feeds whatever reads bytes with what a fuzzer thinks of, for N minutes in all (10)
   package        whether each crate could be published";
@@ -66,8 +67,9 @@ fn ci() -> Outcome {
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     run("documentation", documentation)?;
     conformance::conformance()?;
-    run("tests", cargo(&["test", "--workspace"]))?;
-    faults()?;
+    let mut tests = cargo(&SUITE);
+    tests.args(["--".to_owned(), test_threads(2)]).env("FAULTS_QUEUE", FAULTS_QUEUE);
+    run("tests", tests)?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
     run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", "processes"]))?;
     explicit_entry()?;
@@ -77,14 +79,26 @@ fn ci() -> Outcome {
     package()
 }
 
+/// Every test. Rivals have none but their benchmark, and with them `serde` and what uses it would have another feature than
+/// without: all that would be compiled once more for the examples that tests build.
+const SUITE: [&str; 4] = ["test", "--workspace", "--exclude", "rivals"];
+
+/// Many tests wait for something most of the time, so there may be more of them than processors.
+fn test_threads(for_each_processor: usize) -> String {
+    format!("--test-threads={}", for_each_processor * processors())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How long queues are beside which calls fail.
+const FAULTS_QUEUE: &str = "10000";
+
 /// Without the constructor, a program says itself where workers begin; one that forgets is told, and starts no
 /// workers that start workers.
 fn explicit_entry() -> Outcome {
-    let example = |name: &'static str| {
-        let mut command = cargo(&["run", "--quiet", "--no-default-features", "--example", name]);
-        command.env("CARGO_TARGET_DIR", "target/no-constructor");
-        command
-    };
+    let example = |name: &'static str| cargo(&["run", "--quiet", "--no-default-features", "--example", name]);
     run("explicit entry", example("explicit_entry"))?;
     let began = Instant::now();
     let output = example("swap").output().map_err(|error| error.to_string())?;
@@ -101,8 +115,11 @@ fn explicit_entry() -> Outcome {
 fn package() -> Outcome {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
     let target = format!("target/package-check-{}", now.as_nanos());
-    let mut command = cargo(&["package", "--workspace", "--allow-dirty", "--quiet"]);
-    command.env("CARGO_TARGET_DIR", &target);
+    // Those that are published.
+    let all = ["package", "--workspace", "--exclude", "rivals", "--exclude", "xtask", "--allow-dirty", "--quiet"];
+    let mut command = cargo(&all);
+    // What is built is never run.
+    command.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "0");
     let outcome = run("packages", command);
     fs::remove_dir_all(&target).map_err(|error| format!("{target} could not be removed: {error}"))?;
     outcome
@@ -110,7 +127,7 @@ fn package() -> Outcome {
 
 fn faults() -> Outcome {
     let mut command = cargo(&["test", "--quiet", "--test", "main", "each_fault_costs_one_task", "--", "--nocapture"]);
-    command.env("FAULTS_QUEUE", "10000");
+    command.env("FAULTS_QUEUE", FAULTS_QUEUE);
     run("faults", command)
 }
 
@@ -130,14 +147,17 @@ fn chaos(choices: &[&str]) -> Outcome {
 }
 
 fn stress(rounds: usize) -> Outcome {
-    run("build", cargo(&["test", "--test", "main", "--no-run"]))?;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let test = |arguments: &[&str]| {
+        let mut command = cargo(&SUITE);
+        command.args(["--quiet", "--tests"]).args(arguments);
+        command
+    };
+    run("build", test(&["--no-run"]))?;
     let load: Result<Vec<_>, _> =
-        (0..processors).map(|_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
+        (0..processors()).map(|_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn()).collect();
     let mut load = load.map_err(|error| format!("the load could not be started: {error}"))?;
-    let outcome = (1..=rounds).try_for_each(|round| {
-        run(&format!("round {round} of {rounds}"), cargo(&["test", "--quiet", "--test", "main"]))
-    });
+    let outcome =
+        (1..=rounds).try_for_each(|round| run(&format!("round {round} of {rounds}"), test(&["--", &test_threads(4)])));
     for process in &mut load {
         let _ = process.kill();
         let _ = process.wait();
@@ -149,6 +169,12 @@ fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
     command
+}
+
+/// Where Cargo puts what it builds.
+fn target() -> Result<PathBuf, String> {
+    let here = env::current_dir().map_err(|error| error.to_string())?;
+    Ok(here.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into())))
 }
 
 fn silent(mut command: Command) -> bool {

@@ -10,7 +10,6 @@ use std::{
 };
 
 const FIXTURES: &str = "tests/fixtures";
-const TARGET: &str = "target/fixtures";
 
 type Outcome = Result<(), String>;
 
@@ -19,7 +18,7 @@ type Outcome = Result<(), String>;
 pub(crate) fn modules() -> Outcome {
     // The versions that everything else is tested with.
     fs::copy("Cargo.lock", format!("{FIXTURES}/Cargo.lock")).map_err(|error| format!("Cargo.lock: {error}"))?;
-    let target = env::current_dir().map_err(|error| error.to_string())?.join(TARGET);
+    let target = crate::target()?;
     let built = target.join("debug");
     cargo(&target, &["build", "--package", "alone", "--package", "host", "--package", "plugin"])?;
 
