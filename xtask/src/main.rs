@@ -71,7 +71,9 @@ fn ci() -> Outcome {
     tests.args(["--".to_owned(), test_threads(2)]).env("FAULTS_QUEUE", FAULTS_QUEUE);
     run("tests", tests)?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
-    run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", "processes"]))?;
+    for pools in ["processes", "threads"] {
+        run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", pools]))?;
+    }
     explicit_entry()?;
     let began = Instant::now();
     modules::modules()?;
