@@ -11,7 +11,10 @@
 
 use postcard::ser_flavors::Flavor;
 use serde::{Serialize, de::DeserializeOwned};
-use std::any::{Any, type_name};
+use std::{
+    any::{Any, type_name},
+    mem,
+};
 
 use crate::error::Failure;
 
@@ -31,7 +34,7 @@ pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<()
     })
 }
 
-/// As [`encode`], and may use up the value: bytes that are alone in `out` are not copied.
+/// As [`encode`], and may use up the value: bytes and text that are alone in `out` are not copied.
 ///
 /// # Errors
 /// As there. Then, and for most types, the value stays where it is.
@@ -39,26 +42,36 @@ pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<()
 /// # Panics
 /// If there is no value.
 pub fn encode_from<T: Serialize + 'static>(value: &mut Option<T>, out: &mut Vec<u8>) -> Result<(), Failure> {
-    if out.is_empty()
-        && let Some(bytes) = (value as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>()
-        && let Some(bytes) = bytes.take()
-    {
-        *out = bytes;
-        return Ok(());
+    if out.is_empty() {
+        let value: &mut dyn Any = value;
+        let bytes = match value.downcast_mut::<Option<Vec<u8>>>() {
+            Some(bytes) => bytes.take(),
+            None => value.downcast_mut::<Option<String>>().and_then(Option::take).map(String::into_bytes),
+        };
+        if let Some(bytes) = bytes {
+            *out = bytes;
+            return Ok(());
+        }
     }
     encode(value.as_ref().expect("a value to encode"), out)
 }
 
-/// As [`decode`], and may use up the buffer: bytes are not copied.
+/// As [`decode`], and may use up the buffer: bytes and text are not copied.
 ///
 /// # Errors
 /// As there.
 pub fn decode_from<T: DeserializeOwned + 'static>(mut bytes: Vec<u8>) -> Result<T, Failure> {
-    let mut slot: Option<T> = None;
-    if let Some(slot) = (&mut slot as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>() {
-        *slot = Some(std::mem::take(&mut bytes));
+    let mut value: Option<T> = None;
+    let slot: &mut dyn Any = &mut value;
+    if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(mem::take(&mut bytes));
+    } else if let Some(slot) = slot.downcast_mut::<Option<String>>() {
+        match String::from_utf8(mem::take(&mut bytes)) {
+            Ok(text) => *slot = Some(text),
+            Err(refused) => bytes = refused.into_bytes(), // `decode` says why
+        }
     }
-    slot.map_or_else(|| decode(&bytes), Ok)
+    value.map_or_else(|| decode(&bytes), Ok)
 }
 
 /// Reads a `T` that fills `bytes` exactly.
@@ -156,23 +169,52 @@ impl Flavor for Appending<'_> {
 }
 
 /// A list whose items fail one by one: each is preceded by its length, so that one that cannot be
-/// read does not hide the next. Numbers cannot fail, and are copied at once.
+/// read does not hide the next. Numbers cannot fail, and are copied at once. A list of one is that one.
+///
+/// How many there are and in which form comes last, so that an only item begins where its buffer does, and need not be copied.
 pub(crate) mod items {
-    use super::{DeserializeOwned, Failure, Serialize, decode, encode, fill_plain, plain_bytes};
+    use super::{
+        DeserializeOwned, Failure, Serialize, decode, decode_from, encode, encode_from, fill_plain, plain_bytes,
+    };
     use crate::{
         outcomes::Outcomes,
         panic::{catch, drop_quietly},
     };
+    use std::iter;
 
     /// Appends each item; one that cannot be encoded travels as its failure.
     pub(crate) fn encode_all<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Vec<u8>) {
-        put(out, items.len() as u64);
+        let count = items.len() as u64;
+        let form = put_items(items, out);
+        put(out, count);
+        out.push(form);
+    }
+
+    fn put_items<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Vec<u8>) -> u8 {
         if let Some(bytes) = items.all_values().and_then(plain_bytes) {
-            out.push(PLAIN);
             out.extend_from_slice(bytes);
-            return;
+            return PLAIN;
         }
-        out.push(EACH);
+        if items.len() > 1 || items.only_failure().is_some() {
+            return put_each(items, out);
+        }
+        let mut only = items.into_iter().next().and_then(Result::ok);
+        if only.is_none() {
+            return EACH; // there is none
+        }
+        let start = out.len();
+        let encoded = catch(|| encode_from(&mut only, out)).flatten();
+        drop_quietly(only);
+        match encoded {
+            Ok(()) => ONE,
+            Err(failure) => {
+                out.truncate(start);
+                put_each(iter::once(Err::<T, _>(failure)), out)
+            }
+        }
+    }
+
+    fn put_each<T: Serialize + 'static>(items: impl IntoIterator<Item = Result<T, Failure>>, out: &mut Vec<u8>) -> u8 {
         for item in items {
             let length_at = out.len();
             put(out, 0);
@@ -190,55 +232,70 @@ pub(crate) mod items {
             let length = (out.len() - length_at - 8) as u64;
             out[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
         }
+        EACH
     }
 
     /// Reads what [`encode_all`] wrote.
-    pub(crate) fn decode_all<T: DeserializeOwned + 'static>(mut bytes: &[u8]) -> Result<Outcomes<T>, Failure> {
-        let count = take_length(&mut bytes)?;
-        let (&form, mut bytes) = bytes.split_first().ok_or_else(truncated)?;
-        if form == PLAIN {
-            let mut values: Option<Vec<T>> = None;
-            let filled = fill_plain(&mut values, bytes).map(|filled| filled.is_ok());
-            return match values.filter(|values| filled == Some(true) && values.len() == count) {
-                Some(values) => Ok(values.into()),
-                None => Err(truncated()),
-            };
+    pub(crate) fn decode_all<T: DeserializeOwned + 'static>(mut list: Vec<u8>) -> Result<Outcomes<T>, Failure> {
+        let (mut bytes, count, form) = parts(&list)?;
+        match form {
+            PLAIN => {
+                let mut values: Option<Vec<T>> = None;
+                let filled = fill_plain(&mut values, bytes).map(|filled| filled.is_ok());
+                match values.filter(|values| filled == Some(true) && values.len() == count) {
+                    Some(values) => Ok(values.into()),
+                    None => Err(truncated()),
+                }
+            }
+            ONE if count == 1 => {
+                list.truncate(bytes.len());
+                Ok(iter::once(catch(|| decode_from(list)).flatten()).collect())
+            }
+            EACH => {
+                // Each has a length and a mark.
+                let mut items = Outcomes::with_capacity(count.min(bytes.len() / 9));
+                for _ in 0..count {
+                    let length = take_length(&mut bytes)?;
+                    let Some((item, rest)) = bytes.split_at_checked(length) else {
+                        return Err(truncated());
+                    };
+                    items.push(match item.split_first() {
+                        Some((&OK, value)) => catch(|| decode(value)).flatten(),
+                        Some((&FAILED, failure)) => Err(decode(failure).unwrap_or_else(|unreadable| unreadable)),
+                        _ => Err(truncated()),
+                    });
+                    bytes = rest;
+                }
+                if bytes.is_empty() { Ok(items) } else { Err(truncated()) }
+            }
+            _ => Err(truncated()),
         }
-        if form != EACH {
-            return Err(truncated());
-        }
-        // Each has a length and a mark.
-        let mut items = Outcomes::with_capacity(count.min(bytes.len() / 9));
-        for _ in 0..count {
-            let length = take_length(&mut bytes)?;
-            let Some((item, rest)) = bytes.split_at_checked(length) else {
-                return Err(truncated());
-            };
-            items.push(match item.split_first() {
-                Some((&OK, value)) => catch(|| decode(value)).flatten(),
-                Some((&FAILED, failure)) => Err(decode(failure).unwrap_or_else(|unreadable| unreadable)),
-                _ => Err(truncated()),
-            });
-            bytes = rest;
-        }
-        Ok(items)
     }
 
     /// The failure of the only item of what [`encode_all`] wrote, if there is one item, and it failed. Runs no user code.
-    pub(crate) fn only_failure(mut bytes: &[u8]) -> Option<Failure> {
-        let count = take_length(&mut bytes).ok()?;
-        bytes = bytes.strip_prefix(&[EACH])?;
+    pub(crate) fn only_failure(list: &[u8]) -> Option<Failure> {
+        let (mut bytes, 1, EACH) = parts(list).ok()? else { return None };
         let length = take_length(&mut bytes).ok()?;
         match bytes.get(..length)?.split_first()? {
-            (&FAILED, failure) if count == 1 => decode(failure).ok(),
+            (&FAILED, failure) => decode(failure).ok(),
             _ => None,
         }
+    }
+
+    /// The items, how many there are, and in which form.
+    fn parts(list: &[u8]) -> Result<(&[u8], usize, u8), Failure> {
+        let (&form, list) = list.split_last().ok_or_else(truncated)?;
+        let (items, count) = list.split_last_chunk::<8>().ok_or_else(truncated)?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).map_err(|_| truncated())?;
+        Ok((items, count, form))
     }
 
     /// The items one after the other, each with its length and a mark.
     const EACH: u8 = 0;
     /// The items as they lie in memory. There is no failure among them.
     const PLAIN: u8 = 1;
+    /// One item, as it is by itself.
+    const ONE: u8 = 2;
 
     const OK: u8 = 0;
     const FAILED: u8 = 1;
@@ -266,6 +323,7 @@ pub(crate) mod items {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcomes::Outcomes;
     use serde::{Deserialize, Serializer};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -347,13 +405,45 @@ mod tests {
         fn cut<T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static>(list: &[T]) {
             let mut bytes = Vec::new();
             items::encode_all(list.to_vec().into(), &mut bytes);
-            assert_eq!(items::decode_all::<T>(&bytes).unwrap().all_values().unwrap(), list);
+            assert_eq!(items::decode_all::<T>(bytes.clone()).unwrap().all_values().unwrap(), list);
             for end in 0..bytes.len() {
-                assert!(items::decode_all::<T>(&bytes[..end]).is_err(), "cut at {end}");
+                assert!(items::decode_all::<T>(bytes[..end].to_vec()).is_err(), "cut at {end}");
             }
         }
         cut(&[1_u32, 2]);
         cut(&[(1_u32, 'x'), (2, 'y')]);
+    }
+
+    #[test]
+    fn an_only_item_lies_where_it_lay() {
+        let text = "a text that is an item by itself".repeat(100);
+        let mut list = vec![text.clone()];
+        list[0].reserve(100); // for what is put behind it
+        let start = list[0].as_ptr();
+        let mut bytes = Vec::new();
+        items::encode_all(list.into(), &mut bytes);
+        assert_eq!(bytes.as_ptr(), start);
+        let back = items::decode_all::<String>(bytes).unwrap();
+        let back = &back.all_values().unwrap()[0];
+        assert_eq!((back, back.as_ptr()), (&text, start));
+
+        let mut bytes = Vec::new();
+        items::encode_all(vec![Shape::Dot].into(), &mut bytes);
+        for end in 0..bytes.len() {
+            assert!(items::decode_all::<Shape>(bytes[..end].to_vec()).is_err(), "cut at {end}");
+        }
+        assert_eq!(items::decode_all::<Shape>(bytes).unwrap().all_values().unwrap(), &[Shape::Dot]);
+
+        let none = Outcomes::<Shape>::from(Vec::new());
+        let mut bytes = Vec::new();
+        items::encode_all(none, &mut bytes);
+        assert_eq!(items::decode_all::<Shape>(bytes).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_refused_as_it_comes_by_itself_too() {
+        assert_eq!(decode_from::<String>(b"text".to_vec()).unwrap(), "text");
+        assert!(decode_from::<String>(vec![b'x', 0xff]).unwrap_err().to_string().contains("utf-8"));
     }
 
     #[test]
@@ -363,7 +453,7 @@ mod tests {
         assert_eq!(bytes.len(), 8 + 1 + 800);
         bytes.clear();
         items::encode_all([Ok(1_u64), Err(Failure::Shutdown), Ok(3)].into_iter().collect(), &mut bytes);
-        let back = items::decode_all::<u64>(&bytes).unwrap().into_iter().map(Result::ok);
+        let back = items::decode_all::<u64>(bytes).unwrap().into_iter().map(Result::ok);
         assert_eq!(back.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use crate::{
-    codec::{self, items},
+    codec,
     error::Failure,
     portable::{self, Address, CallName, Plain, Travels, check_name, name_of},
     reply,
@@ -40,7 +40,7 @@ pub fn names(bytes: &[u8]) {
 /// Replies, as the pool and those who look at them read them.
 pub fn replies(bytes: &[u8]) {
     let told = portable::check(bytes);
-    let found = reply::failure_in(bytes, items::only_failure);
+    let found = reply::failure_in(bytes, Many::<Plain<u64, Shape>, u64>::failure_in_value);
     if told.is_err() {
         assert!(found.is_some());
     }

@@ -151,12 +151,13 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
         })
     }
 
-    fn unpack(value: Vec<u8>) -> Result<Self::Output, Failure> {
-        let (nanos, outcomes) = value
-            .split_first_chunk::<8>()
+    fn unpack(mut value: Vec<u8>) -> Result<Self::Output, Failure> {
+        let (outcomes, nanos) = value
+            .split_last_chunk::<8>()
             .ok_or_else(|| Failure::Decode { type_name: "a chunk's reply".into(), reason: "it is too short".into() })?;
         let elapsed = Duration::from_nanos(u64::from_le_bytes(*nanos));
-        Ok(Batch { outcomes: codec::items::decode_all(outcomes)?, elapsed })
+        value.truncate(outcomes.len());
+        Ok(Batch { outcomes: codec::items::decode_all(value)?, elapsed })
     }
 
     fn copy(&self) -> Result<Self, Failure> {
@@ -170,7 +171,7 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
     }
 
     fn failure_in_value(value: &[u8]) -> Option<Failure> {
-        codec::items::only_failure(value.get(8..)?)
+        codec::items::only_failure(value.split_last_chunk::<8>()?.0)
     }
 }
 
@@ -179,15 +180,15 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     type Args = A;
 
     fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
-        let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(&args)) {
+        let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(args)) {
             Ok(items) => items,
             Err(failure) => return reply::failure(&failure, out),
         };
         let Batch { outcomes, elapsed } = call_each(items, |item| function.call(item));
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let encode = |out: &mut Vec<u8>| {
-            out.extend_from_slice(&nanos.to_le_bytes());
             codec::items::encode_all(outcomes, out);
+            out.extend_from_slice(&nanos.to_le_bytes());
             Ok(())
         };
         reply::value(encode, out)
