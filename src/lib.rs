@@ -35,15 +35,20 @@
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 
+#[cfg(feature = "process")]
+pub use executor_core::ExitReport;
+#[cfg(feature = "retry")]
+pub use executor_core::RetryPolicy;
 pub use executor_core::cpu;
 pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelOnDrop, CancelToken,
-    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, ExitReport, FIRST_COMPLETED, FIRST_EXCEPTION, Failure,
-    Future, Map, Panic, Priority, Rejected, ResourceLimit, RetryPolicy, ReturnWhen, SharedValue, Shutdown,
-    ShutdownReport, TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost,
-    as_completed, current_task, wait, wait_timeout,
+    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future,
+    Map, Panic, Priority, Rejected, ResourceLimit, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError,
+    TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task,
+    wait, wait_timeout,
 };
+#[cfg(feature = "process")]
 pub use executor_process::{
     ActiveChild, Connection, CurrentProcess, JoinError, JoinableQueue, Never, Output, OutputLine, OutputStream,
     ParentProcess, Plain, Process, ProcessHandle, ProcessPoolExecutor, ProcessPoolExecutorBuilder, PutError, Queue,
@@ -54,11 +59,13 @@ pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExe
 
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
 pub mod backend {
+    #[cfg(feature = "retry")]
+    pub use executor_core::portable;
     pub use executor_core::{
-        Task, admission, attachments, blocking, cell, context, current, levels, portable, retry, task, worker_call,
+        Task, admission, attachments, blocking, cell, context, current, levels, retry, task, worker_call,
     };
 }
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

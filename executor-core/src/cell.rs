@@ -39,20 +39,20 @@ use std::{
 use crate::{
     admission::Permit,
     arrivals::Arrivals,
-    attachments::{self, Encoded},
+    attachments::Encoded,
     blocking::Home,
+    call::Call,
     current::{self, StopSource},
     error::{BrokenCause, Failure, TaskError, TaskId},
     future::Future,
     options::TaskOptions,
     panic::{catch, drop_quietly},
-    reply,
     retry::Tried,
     state::{Event, State},
     sync::{Condvar, Mutex, MutexGuard},
     task::{Retries, Task},
     timer, waits,
-    work::{Call, Work},
+    work::{Travel, Work},
 };
 
 pub(crate) struct Cell<W: Work> {
@@ -626,7 +626,11 @@ impl<W: Work> Cell<W> {
         let tried = *extras.tried.lock();
         let wanted = extras.options.retry_policy().is_some_and(|policy| policy.may_follow(tried));
         let retries = extras.retries.get().and_then(Weak::upgrade).filter(|_| wanted);
-        let copy = if retries.is_some() { catch(|| work.copy()).flatten().ok() } else { None };
+        let copy = if retries.is_some() {
+            W::TRAVEL.and_then(|travel| catch(|| (travel.copy)(work)).flatten().ok())
+        } else {
+            None
+        };
         (retries, copy)
     }
 
@@ -646,13 +650,17 @@ impl<W: Work> Cell<W> {
         true
     }
 
-    fn decode(&self, Encoded { bytes, attachments }: Encoded) -> Result<W::Output, TaskError> {
-        let decoded = attachments::handing_out(attachments, || reply::read_from(bytes, W::unpack));
-        decoded.map_err(|failure| self.error(failure))
+    fn decode(&self, reply: Encoded) -> Result<W::Output, TaskError> {
+        (Self::travel().unpack)(reply).map_err(|failure| self.error(failure))
     }
 }
 
 impl<W: Work> Cell<W> {
+    /// For a task that has been packed.
+    fn travel() -> Travel<W> {
+        W::TRAVEL.expect("what came back as bytes has travelled")
+    }
+
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
         let entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
         // Whoever makes this call on top of another one goes on only when it is over.
@@ -755,7 +763,12 @@ impl<W: Work> Runnable for Cell<W> {
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>> {
         let work = self.shared.lock().work.take();
         let Some(work) = work else { return Err(None) };
-        catch(|| work.pack()).flatten().map_err(|failure| self.fail(failure))
+        let Some(travel) = W::TRAVEL else {
+            drop_quietly(work);
+            let stays = "it stays in this process, as a closure with captures does";
+            return Err(self.fail(Failure::Refused(stays.into())));
+        };
+        catch(|| (travel.pack)(work)).flatten().map_err(|failure| self.fail(failure))
     }
 
     fn dispatch(&self, lease: Lease) -> bool {
@@ -781,7 +794,7 @@ impl<W: Work> Runnable for Cell<W> {
 
     fn complete(self: Arc<Self>, reply: Encoded) -> Result<Option<Announcement>, Duration> {
         if self.header.options().is_some_and(|options| options.retry_policy().is_some())
-            && let Some(failure) = reply::failure_in(&reply.bytes, W::failure_in_value)
+            && let Some(failure) = (Self::travel().failure_of_all)(&reply.bytes)
             && let Some(pause) = self.try_again(&failure, None)
         {
             return Err(pause);
@@ -855,7 +868,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         let shared = self.shared.lock();
         match self.slot(&shared) {
             Slot::Ready(outcome) => outcome.is_err(),
-            Slot::Encoded(reply) => reply::failure_in(&reply.bytes, |_| None).is_some(),
+            Slot::Encoded(reply) => (Self::travel().failure)(&reply.bytes).is_some(),
             Slot::Empty | Slot::Decoding | Slot::Taken => false,
         }
     }

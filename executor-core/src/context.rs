@@ -1,10 +1,6 @@
 //! A large value that many calls share: sent once to each worker that needs it, not once a call.
 
-use once_cell::sync::OnceCell;
-use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    any::Any,
-    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -12,12 +8,12 @@ use std::{
     },
 };
 
-use crate::{
-    attachments::{self, Attachments, Encoded},
-    codec,
-    error::Failure,
-    panic,
-};
+#[cfg(feature = "transport")]
+pub use crate::context_store::ContextStore;
+
+use crate::attachments::Attachments;
+#[cfg(feature = "transport")]
+use crate::{attachments, codec, error::Failure, panic};
 
 /// A value that is given to many calls by reference.
 ///
@@ -40,7 +36,8 @@ pub struct Context<C>(Arc<Shared<C>>);
 struct Shared<C> {
     id: ContextId,
     value: C,
-    encoded: OnceCell<(Arc<Vec<u8>>, Attachments)>,
+    #[cfg(feature = "transport")]
+    encoded: once_cell::sync::OnceCell<(Arc<Vec<u8>>, Attachments)>,
 }
 
 /// Names a context among all that this process ever makes.
@@ -53,7 +50,17 @@ impl<C> Context<C> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // ORDERING: Relaxed; only uniqueness matters.
         let id = ContextId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Context(Arc::new(Shared { id, value, encoded: OnceCell::new() }))
+        Context::named(id, value)
+    }
+
+    /// The context of that name.
+    pub(crate) fn named(id: ContextId, value: C) -> Self {
+        Context(Arc::new(Shared {
+            id,
+            value,
+            #[cfg(feature = "transport")]
+            encoded: once_cell::sync::OnceCell::new(),
+        }))
     }
 
     /// The value.
@@ -74,7 +81,8 @@ impl<C> fmt::Debug for Context<C> {
     }
 }
 
-impl<C: Serialize + Send + Sync + 'static> Context<C> {
+#[cfg(feature = "transport")]
+impl<C: serde::Serialize + Send + Sync + 'static> Context<C> {
     /// The encoded form for a call that is about to travel.
     pub(crate) fn parcel(&self) -> Result<ContextParcel, Failure> {
         let (bytes, attachments) = self.0.encoded.get_or_try_init(|| {
@@ -98,77 +106,4 @@ pub struct ContextParcel {
     pub bytes: Arc<Vec<u8>>,
     /// What it attached.
     pub attachments: Attachments,
-}
-
-/// The receiving side: the contexts that a worker has, each decoded when first used.
-#[derive(Debug, Default)]
-pub struct ContextStore(HashMap<ContextId, Entry>);
-
-enum Entry {
-    Encoded(Encoded),
-    Decoded(Arc<dyn Any + Send + Sync>),
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Entry::Encoded(_) => "Encoded",
-            Entry::Decoded(_) => "Decoded",
-        })
-    }
-}
-
-impl ContextStore {
-    /// Keeps a context until it is [forgotten](Self::forget).
-    pub fn insert(&mut self, id: ContextId, value: Encoded) {
-        self.0.insert(id, Entry::Encoded(value));
-    }
-
-    /// Drops a context.
-    pub fn forget(&mut self, id: ContextId) {
-        panic::drop_quietly(self.0.remove(&id));
-    }
-
-    /// The context as the type with which it was sent.
-    pub(crate) fn get<C>(&mut self, id: ContextId) -> Result<Context<C>, Failure>
-    where
-        C: DeserializeOwned + Send + Sync + 'static,
-    {
-        let entry = self.0.get_mut(&id).ok_or_else(|| Failure::Refused("its context was not sent".into()))?;
-        if let Entry::Encoded(Encoded { bytes, attachments }) = entry {
-            let decode = || panic::catch(|| codec::decode::<C>(bytes)).flatten();
-            let value = attachments::handing_out(attachments.clone(), decode)?;
-            *entry = Entry::Decoded(Arc::new(Shared { id, value, encoded: OnceCell::new() }));
-        }
-        match entry {
-            Entry::Decoded(shared) => Arc::clone(shared)
-                .downcast::<Shared<C>>()
-                .map(Context)
-                .map_err(|_| Failure::Refused("its context is of another type".into())),
-            Entry::Encoded(_) => unreachable!("it was decoded just now"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_is_encoded_once_and_decoded_once() {
-        let context = Context::new(vec![1_u32, 2, 3]);
-        let (first, second) = (context.parcel().unwrap(), context.parcel().unwrap());
-        assert!(Arc::ptr_eq(&first.bytes, &second.bytes));
-
-        let mut store = ContextStore::default();
-        store.insert(first.id, Encoded { bytes: first.bytes.to_vec(), attachments: Vec::new() });
-        let one = store.get::<Vec<u32>>(first.id).unwrap();
-        let two = store.get::<Vec<u32>>(first.id).unwrap();
-        assert_eq!(one.get(), &[1, 2, 3]);
-        assert!(Arc::ptr_eq(&one.0, &two.0));
-
-        assert!(matches!(store.get::<String>(first.id), Err(Failure::Refused(_))), "another type");
-        store.forget(first.id);
-        assert!(matches!(store.get::<Vec<u32>>(first.id), Err(Failure::Refused(_))), "forgotten");
-    }
 }

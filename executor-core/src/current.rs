@@ -2,7 +2,7 @@
 //!
 //! A thread cannot be stopped from outside, so stopping is agreed upon: somebody asks, and the call looks now and then.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     cell::Cell,
     error, fmt,
@@ -224,8 +224,21 @@ impl fmt::Debug for CancelToken {
 }
 
 /// A call was asked to stop. From [`CurrentTask::check_cancelled`]; it can be part of a call's own result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cancelled;
+
+// By hand, so that `serde`'s macros are compiled only where there is more to derive.
+impl Serialize for Cancelled {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Cancelled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer).map(|()| Cancelled)
+    }
+}
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,11 +2,13 @@
 //!
 //! A user's own `Result` is a value like any other and never appears here.
 
+#[cfg(feature = "transport")]
 use serde::{Deserialize, Serialize};
 use std::{error, fmt, panic::Location, sync::Arc, time::Duration};
 
 /// Identifies a task within this process: unique, and greater for a task submitted later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 pub struct TaskId(pub(crate) u64);
 
 impl TaskId {
@@ -253,7 +255,8 @@ impl error::Error for TaskError {
 }
 
 /// An ending as plain data: what travels between processes, and what a backend reports.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 #[non_exhaustive]
 pub enum Failure {
     /// Cancelled before it began.
@@ -395,7 +398,8 @@ impl fmt::Display for Failure {
 }
 
 /// A panic, as it can be told elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 pub struct Panic {
     /// The panic's message.
     pub message: String,
@@ -416,7 +420,8 @@ impl fmt::Display for Panic {
 }
 
 /// A worker process that ended by itself, or was ended from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 pub struct WorkerLost {
     /// The process.
     pub pid: u32,
@@ -448,7 +453,8 @@ impl fmt::Display for WorkerLost {
 }
 
 /// How much a worker process may use of something, as was chosen when its pool was built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 #[non_exhaustive]
 pub enum ResourceLimit {
     /// Memory, of the whole process.
@@ -473,7 +479,8 @@ impl fmt::Display for ResourceLimit {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 #[non_exhaustive]
 pub enum Exit {
     /// It exited with this code.
@@ -500,7 +507,8 @@ impl fmt::Display for Exit {
 }
 
 /// Why an executor can run nothing any more.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "transport", derive(Serialize, Deserialize))]
 #[non_exhaustive]
 pub enum BrokenCause {
     /// A worker's initializer failed.

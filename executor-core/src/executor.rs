@@ -5,10 +5,10 @@ use std::{num::NonZeroUsize, panic::Location, sync::Arc, time::Duration};
 use crate::{
     context::Context,
     error::Rejected,
+    function::{Bound, Plain},
     future::Future,
     map::{Map, Target},
     options::TaskOptions,
-    portable::{Bound, Plain},
     shutdown::{Shutdown, ShutdownReport},
     task::Task,
     value::{SharedValue, Value},

@@ -9,9 +9,11 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 use crate::{
     codec,
     error::Failure,
-    portable::{self, Address, CallName, Plain, Travels, check_name, name_of},
+    function::Plain,
+    portable::{self, Address, CallName, Travels, check_name, name_of},
     reply,
-    work::{Many, Single, Work},
+    travel::Packs,
+    work::{Many, Single},
 };
 
 /// Names of calls: found where they are checked to be, or refused. The good name of a call with the bytes mixed in, so that

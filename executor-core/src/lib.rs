@@ -13,7 +13,8 @@
 //! | [`portable`] | how a function is named in another process |
 //! | [`target`] | a call that is all that a process does |
 //! | [`attachments`] | descriptors that travel with values |
-//! | `work`, `value` | the kinds of call, and what they take and give |
+//! | `work`, `value`, `function` | the kinds of call, and what they take and give |
+//! | `travel`, `call` | how each kind of call travels |
 //! | [`cell`], [`state`] | the one object behind a call, and its life |
 //! | [`error`] | every ending |
 //! | [`blocking`], `waits` | what a worker does while it waits, and when it must not |
@@ -24,40 +25,54 @@
 //! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | [`cpu`] | how many processors there are to use |
 //!
+//! With the feature `transport` calls can leave this process. Without it all stay, as closures with captures always do, and
+//! nothing is compiled that encodes.
+//!
 //! This crate opens no socket. The only files that it reads are those in which the system tells of processors.
 
 pub mod admission;
 mod arrivals;
 pub mod attachments;
 pub mod blocking;
+mod call;
 mod cancel_on_drop;
 pub mod cell;
+#[cfg(feature = "transport")]
 pub mod codec;
 pub mod context;
+#[cfg(feature = "transport")]
+mod context_store;
 pub mod cpu;
 pub mod current;
 pub mod drive;
 pub mod error;
 pub mod executor;
+mod function;
 pub mod future;
+#[cfg(feature = "transport")]
 #[doc(hidden)]
 pub mod fuzzing;
-
 pub mod levels;
+#[cfg(feature = "transport")]
 pub mod linkage;
 pub mod map;
 pub mod options;
 mod outcomes;
 pub mod panic;
+#[cfg(feature = "transport")]
 pub mod portable;
+#[cfg(feature = "transport")]
 pub mod reply;
 pub mod retry;
 pub mod shutdown;
 pub mod state;
 pub mod sync;
+#[cfg(feature = "transport")]
 pub mod target;
 pub mod task;
 pub mod timer;
+#[cfg(feature = "transport")]
+mod travel;
 mod value;
 pub mod wait;
 mod waits;
@@ -65,6 +80,7 @@ mod work;
 pub mod worker_call;
 
 pub use admission::WhenFull;
+pub use call::Call;
 pub use cancel_on_drop::CancelOnDrop;
 pub use context::Context;
 pub use current::{CancelToken, Cancelled, CurrentTask, current_task};
@@ -78,6 +94,7 @@ pub use map::Map;
 pub use options::TaskOptions;
 pub use retry::RetryPolicy;
 pub use shutdown::{DropPolicy, Shutdown, ShutdownReport};
+#[cfg(feature = "transport")]
 pub use target::ExitReport;
 pub use task::Task;
 pub use value::{SharedValue, Value};
@@ -85,4 +102,3 @@ pub use wait::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, FIRST_COMPLETED, FIRST_EXCEPTION, ReturnWhen, Waited,
     as_completed, wait, wait_timeout,
 };
-pub use work::Call;

@@ -28,9 +28,9 @@ use std::{
 use crate::{
     arrivals::Arrivals,
     error::{Failure, Rejected, TaskError, TaskId},
+    function::Function,
     future::Future,
     outcomes::{self, Outcomes},
-    portable::Function,
     task::Task,
     value::Value,
     waits::{self, Awaited},

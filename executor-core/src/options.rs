@@ -62,6 +62,9 @@ impl TaskOptions {
     }
 
     /// Makes a call again when it has failed.
+    ///
+    /// With the feature `retry`, which `process` has as well: arguments are kept for another attempt in their encoded form.
+    #[cfg(feature = "transport")]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
         self

@@ -30,6 +30,7 @@ impl<T> Outcomes<T> {
     }
 
     /// All outcomes, if none of them is a failure.
+    #[cfg(any(test, feature = "transport"))]
     pub(crate) fn all_values(&self) -> Option<&Vec<T>> {
         self.failures.is_empty().then_some(&self.values)
     }

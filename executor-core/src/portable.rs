@@ -16,31 +16,15 @@
 
 use std::{ffi::CStr, fmt, mem, ops::Range, ptr, slice, sync::OnceLock};
 
+pub use crate::call::{Address, CallName};
 use crate::{
     attachments::Attachments,
-    context::{Context, ContextId, ContextParcel, ContextStore},
+    context::{ContextId, ContextParcel, ContextStore},
     error::Failure,
+    function::{Bound, Function, Plain},
     reply::{self, Ending},
     value::SharedValue,
 };
-
-/// A place in a module, valid in every process of the same build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Address {
-    /// The module: 0 is the program itself, any other is the identity of a shared library.
-    pub module: u64,
-    /// Bytes from where the module is loaded.
-    pub offset: u64,
-}
-
-/// The two addresses that name a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallName {
-    /// Of the descriptor.
-    pub descriptor: Address,
-    /// Of the function.
-    pub function: Address,
-}
 
 /// What a worker was sent: a call by name, with its arguments.
 #[derive(Clone, Debug)]
@@ -141,12 +125,8 @@ pub(crate) fn name_of<W: Travels>(function: &W::Function) -> Result<CallName, Fa
     }
 }
 
-/// A function that can be called on an `A`, and named in another process.
-pub(crate) trait Function<A>: Clone + Send + 'static {
-    type Output;
-
-    fn call(&self, args: A) -> Self::Output;
-
+/// A function that can be named in another process.
+pub(crate) trait Named<A>: Sized {
     /// Where the function pointer points.
     fn address(&self) -> *const ();
 
@@ -163,22 +143,7 @@ pub(crate) trait Function<A>: Clone + Send + 'static {
     ) -> Result<Self, Failure>;
 }
 
-/// `fn(A) -> R`.
-pub(crate) struct Plain<A, R>(pub(crate) fn(A) -> R);
-
-impl<A, R> Clone for Plain<A, R> {
-    fn clone(&self) -> Self {
-        Plain(self.0)
-    }
-}
-
-impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
-    type Output = R;
-
-    fn call(&self, args: A) -> R {
-        (self.0)(args)
-    }
-
+impl<A: 'static, R: 'static> Named<A> for Plain<A, R> {
     fn address(&self) -> *const () {
         self.0 as *const ()
     }
@@ -194,25 +159,7 @@ impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
     }
 }
 
-/// `fn(&C, A) -> R` with its context.
-pub(crate) struct Bound<C, A, R> {
-    pub(crate) function: fn(&C, A) -> R,
-    pub(crate) context: Context<C>,
-}
-
-impl<C, A, R> Clone for Bound<C, A, R> {
-    fn clone(&self) -> Self {
-        Bound { function: self.function, context: self.context.clone() }
-    }
-}
-
-impl<C: SharedValue, A: 'static, R: 'static> Function<A> for Bound<C, A, R> {
-    type Output = R;
-
-    fn call(&self, args: A) -> R {
-        (self.function)(self.context.get(), args)
-    }
-
+impl<C: SharedValue, A: 'static, R: 'static> Named<A> for Bound<C, A, R> {
     fn address(&self) -> *const () {
         self.function as *const ()
     }

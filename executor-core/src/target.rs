@@ -4,13 +4,14 @@ use std::{fmt, marker::PhantomData};
 
 use crate::{
     attachments::{self, Attachments},
+    call::Call,
     codec,
     error::Failure,
+    function::Plain,
     panic::{catch, drop_quietly},
-    portable::{Plain, Travels},
+    portable::Travels,
     reply::{self, Ending},
     value::Value,
-    work::Call,
 };
 
 /// What the function of a process may return: how its process is to end.

@@ -15,12 +15,13 @@ use crate::{
     admission::Permit,
     attachments::Encoded,
     blocking::Home,
+    call::Call,
     cell::{self, Announcement, Lease, Runnable},
     error::{BrokenCause, Failure, TaskId},
     future::Future,
     levels::Priority,
     options::TaskOptions,
-    work::{Call, Closure, Work},
+    work::{Closure, Work},
 };
 
 /// A call to be made in this process, or packed for another.

@@ -2,7 +2,7 @@
 
 use std::{fmt, panic::Location};
 
-use crate::{future::Future, portable::Plain, task::Task, value::SharedValue, work::Single};
+use crate::{function::Plain, future::Future, task::Task, value::SharedValue, work::Single};
 
 /// A call that every worker makes once: an *initializer* before its first task, a *finalizer* before it leaves.
 ///

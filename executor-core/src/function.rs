@@ -1,0 +1,55 @@
+//! The functions of calls: with and without a context.
+
+#[cfg(feature = "transport")]
+pub(crate) use crate::portable::Named;
+use crate::{context::Context, value::SharedValue};
+
+/// Without the feature `transport`, no function needs a name.
+#[cfg(not(feature = "transport"))]
+pub(crate) trait Named<A> {}
+#[cfg(not(feature = "transport"))]
+impl<A, F> Named<A> for F {}
+
+/// A function that can be called on an `A`.
+pub(crate) trait Function<A>: Named<A> + Clone + Send + 'static {
+    type Output;
+
+    fn call(&self, args: A) -> Self::Output;
+}
+
+/// `fn(A) -> R`.
+pub(crate) struct Plain<A, R>(pub(crate) fn(A) -> R);
+
+impl<A, R> Clone for Plain<A, R> {
+    fn clone(&self) -> Self {
+        Plain(self.0)
+    }
+}
+
+impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
+    type Output = R;
+
+    fn call(&self, args: A) -> R {
+        (self.0)(args)
+    }
+}
+
+/// `fn(&C, A) -> R` with its context.
+pub(crate) struct Bound<C, A, R> {
+    pub(crate) function: fn(&C, A) -> R,
+    pub(crate) context: Context<C>,
+}
+
+impl<C, A, R> Clone for Bound<C, A, R> {
+    fn clone(&self) -> Self {
+        Bound { function: self.function, context: self.context.clone() }
+    }
+}
+
+impl<C: SharedValue, A: 'static, R: 'static> Function<A> for Bound<C, A, R> {
+    type Output = R;
+
+    fn call(&self, args: A) -> R {
+        (self.function)(self.context.get(), args)
+    }
+}
