@@ -2,7 +2,7 @@
 
 use crate::{
     suite::future::OnlyEven,
-    support::{DEADLINE, Gate, Limit, Log, append, eventually, pass, tries},
+    support::{DEADLINE, Gate, Key, Limit, Log, append, eventually, pass, tries},
 };
 use concurrent_futures::{Context as SharedContext, Executor, Exit, ProcessPoolExecutor, TaskError};
 use rustix::process::Resource;
@@ -126,7 +126,7 @@ fn kill_stops_one_call() {
 fn kill_does_not_need_consent() {
     let pool = pool(1);
     let gate = Gate::new();
-    let stubborn = |(key, script): (crate::support::Key, String)| -> () {
+    let stubborn = |(key, script): (Key, String)| -> () {
         append(&key.1, "here");
         // The worker is replaced, in the same process, by one that ignores SIGTERM and never ends.
         let error = std::os::unix::process::CommandExt::exec(Command::new("bash").args(["-c", &script]));
@@ -313,19 +313,24 @@ fn a_crashing_initializer_ends_a_closed_pool() {
 /// A worker that dies on its own once it is ready is not replaced for nothing, and not for ever.
 #[test]
 fn workers_that_die_idle_are_not_replaced_without_need() {
-    let log = Log::new();
-    let dies_later = |log: String| {
+    let (log, gate) = (Log::new(), Gate::new());
+    let first_dies = |(log, key): (String, Key)| {
         append(&log, "started");
-        std::thread::spawn(|| {
-            std::thread::sleep(std::time::Duration::from_millis(30));
-            process::abort();
-        });
+        if std::fs::read_to_string(&log).unwrap().lines().count() == 1 {
+            std::thread::spawn(|| {
+                pass(key);
+                process::abort();
+            });
+        }
     };
-    let pool = ProcessPoolExecutor::builder().max_workers(2).initializer(dies_later, log.path()).build().unwrap();
+    let args = (log.path(), gate.key());
+    let pool = ProcessPoolExecutor::builder().max_workers(2).initializer(first_dies, args).build().unwrap();
     assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
+    gate.open();
     eventually("its death", || pool.worker_pids().is_empty());
     assert_eq!(log.lines().len(), 1);
     assert_eq!(pool.submit(|x: u8| x, 2).result().unwrap(), 2);
+    assert_eq!(log.lines().len(), 2);
 }
 
 /// A call that is killed as it ends does not take the one behind it along.
