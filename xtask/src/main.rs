@@ -1,7 +1,10 @@
 //! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
 
+mod api;
 mod conformance;
+mod features;
 mod fuzz;
+mod licences;
 mod modules;
 
 use std::{
@@ -15,6 +18,9 @@ const USAGE: &str = "\
 usage: cargo xtask LANE
 
   ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
+  features       every combination of features compiles without a warning; a consumer of the crates, with its tests
+  licences       every dependency's licence is one that is allowed
+  api [--bless]  the public interface is that of docs/public-api.txt; or writes it there
   conformance    which test shows which row of tests/CONFORMANCE.md, and whether one is missing
   modules        pools in libraries, in static and stripped programs, in programs whose file is gone
   faults         each fault at each stage beside each kind of neighbours, with queues of 10,000: prints the table
@@ -30,6 +36,10 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["ci"] => ci(),
+        ["features"] => features::features(),
+        ["licences"] => licences::licences(),
+        ["api"] => api::api(false),
+        ["api", "--bless"] => api::api(true),
         ["conformance"] => conformance::conformance(),
         ["modules"] => modules::modules(),
         ["faults"] => faults(),
@@ -62,10 +72,12 @@ fn ci() -> Outcome {
     }
     run("format", cargo(&["fmt", "--all", "--check"]))?;
     run("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run("lints without the constructor", cargo(&["clippy", "--no-default-features", "--", "-D", "warnings"]))?;
+    features::features()?;
+    licences::licences()?;
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     run("documentation", documentation)?;
+    api::api(false)?;
     conformance::conformance()?;
     let mut tests = cargo(&SUITE);
     tests.args(["--".to_owned(), test_threads(2)]).env("FAULTS_QUEUE", FAULTS_QUEUE);
@@ -100,7 +112,9 @@ const FAULTS_QUEUE: &str = "10000";
 /// Without the constructor, a program says itself where workers begin; one that forgets is told, and starts no
 /// workers that start workers.
 fn explicit_entry() -> Outcome {
-    let example = |name: &'static str| cargo(&["run", "--quiet", "--no-default-features", "--example", name]);
+    let example = |name: &'static str| {
+        cargo(&["run", "--quiet", "--no-default-features", "--features", "process", "--example", name])
+    };
     run("explicit entry", example("explicit_entry"))?;
     let began = Instant::now();
     let output = example("swap").output().map_err(|error| error.to_string())?;
