@@ -32,6 +32,9 @@
 //! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
 //!   with the feature `log`, its subscriber with `tracing`.
 //! - Without a pool: a [`Process`] for one call, [`Queue`]s and [`pipe`]s between processes, [`wait_any`].
+//! - A program with threads only says `default-features = false`, and compiles nothing that the others need. The feature `process` is the
+//!   process pool and all that goes with it, `constructor` (the default) also starts its workers, and `retry`, which both bring along, is
+//!   [`TaskOptions::retry`].
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 

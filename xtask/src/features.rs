@@ -8,10 +8,13 @@ use std::{
 
 use crate::{Outcome, cargo, run};
 
-/// A crate of ours; the next ones if they are in the build.
+/// Those that are part of every program.
 const ALWAYS: [&str; 3] = ["concurrent-futures", "executor-core", "executor-thread"];
 
 const CONSUMER: &str = "examples/consumer/Cargo.toml";
+
+/// What programs with threads only need not wait for: encoding, and processes.
+const NOT_FOR_THREADS: [&str; 5] = ["bytemuck", "executor-process", "postcard", "serde_derive", "syn"];
 
 /// # Errors
 /// The first combination that does not compile.
@@ -20,7 +23,7 @@ pub(crate) fn features() -> Outcome {
     for combination in combinations(&implied(&manifest)?) {
         let list = combination.iter().map(|name| format!("concurrent-futures/{name}")).collect::<Vec<_>>().join(",");
         let mut command = cargo(&["clippy", "--quiet", "--no-default-features", "--features", &list]);
-        // Warnings are errors in crates that are named. That of processes needs a feature of core's as soon as it is.
+        // Warnings are errors in packages that are named only; and naming the one of processes turns on what it needs of core.
         command.args(ALWAYS.iter().flat_map(|name| ["--package", name]));
         if combination.contains("process") {
             command.args(["--package", "executor-process"]);
@@ -29,6 +32,7 @@ pub(crate) fn features() -> Outcome {
         let names = combination.into_iter().collect::<Vec<_>>().join(", ");
         run(&format!("features: {}", if names.is_empty() { "none" } else { &names }), command)?;
     }
+    threads_only()?;
     run("a consumer: format", cargo(&["fmt", "--check", "--manifest-path", CONSUMER]))?;
     for choice in [&[][..], &["--no-default-features"]] {
         for lane in [&["clippy", "--quiet", "--all-targets"][..], &["test", "--quiet"]] {
@@ -42,6 +46,22 @@ pub(crate) fn features() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// What the façade without features depends on.
+fn threads_only() -> Outcome {
+    let mut command =
+        cargo(&["tree", "--no-default-features", "--edges=normal,build", "--prefix=none", "--format={p}"]);
+    let output = command.args(["--package", "concurrent-futures"]).output().map_err(|error| error.to_string())?;
+    let listing = String::from_utf8_lossy(&output.stdout);
+    let names: BTreeSet<_> = listing.lines().filter_map(|line| line.split(' ').next()).collect();
+    if !names.contains("executor-thread") {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    match NOT_FOR_THREADS.iter().find(|name| names.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("a program with threads only depends on {name}; `cargo tree --invert` says why")),
+    }
 }
 
 /// What each feature of a manifest brings along of its other ones.

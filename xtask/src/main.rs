@@ -17,7 +17,8 @@ use std::{
 const USAGE: &str = "\
 usage: cargo xtask LANE
 
-  ci             everything that must hold for a change to land: format, lints, documentation, tests, packages
+  ci             everything that must hold for a change to land: format, lints, features, licences, documentation, public
+                 interface, tests, packages
   features       every combination of features compiles without a warning; a consumer of the crates, with its tests
   licences       every dependency's licence is one that is allowed
   api [--bless]  the public interface is that of docs/public-api.txt; or writes it there
