@@ -32,11 +32,14 @@
 //! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
 //!   with the feature `log`, its subscriber with `tracing`.
 //! - Without a pool: a [`Process`] for one call, [`Queue`]s and [`pipe`]s between processes, [`wait_any`].
+//! - By the names of Python's `multiprocessing`: a [`Pool`] or [`ThreadPool`] with `apply`, `map` and `imap`.
 //! - A program with threads only says `default-features = false`, and compiles nothing that the others need. The feature `process` is the
 //!   process pool and all that goes with it, `constructor` (the default) also starts its workers, and `retry`, which both bring along, is
 //!   [`TaskOptions::retry`].
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
+
+mod pool;
 
 #[cfg(feature = "process")]
 pub use executor_core::ExitReport;
@@ -45,11 +48,11 @@ pub use executor_core::RetryPolicy;
 pub use executor_core::cpu;
 pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
-    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, BrokenCause, BuildError, CancelOnDrop, CancelToken,
-    Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION, Failure, Future,
-    Map, Panic, Priority, Rejected, ResourceLimit, ReturnWhen, SharedValue, Shutdown, ShutdownReport, TaskError,
-    TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost, as_completed, current_task,
-    wait, wait_timeout,
+    ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, AsyncResult, BrokenCause, BuildError, CancelOnDrop,
+    CancelToken, Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION,
+    Failure, Future, Map, NotYet, Panic, Priority, Rejected, ResourceLimit, ReturnWhen, SharedValue, Shutdown,
+    ShutdownReport, TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost,
+    as_completed, current_task, wait, wait_timeout,
 };
 #[cfg(feature = "process")]
 pub use executor_process::{
@@ -59,6 +62,7 @@ pub use executor_process::{
     parent_process, pipe, wait_any, worker,
 };
 pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
+pub use pool::{Chunked, Pool, PoolBuilder, ThreadPool};
 
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
 pub mod backend {

@@ -200,6 +200,28 @@ bind! { Threads in threads, Processes in processes: {
         parts_stay_where_they_are
         memory_of_the_callers_own_is_taken
         another_attempt_has_the_same_memory;
+    pool:
+        a_call_is_applied
+        a_result_is_asked_for
+        a_result_is_a_future
+        a_whole_map_is_cancelled
+        a_map_is_a_list
+        every_item_is_called
+        a_panicking_input_is_the_callers
+        imap_gives_each_in_order
+        imap_unordered_gives_each_as_it_is_there
+        imap_pulls_what_there_is_room_for
+        terminating_ends_an_imap
+        a_closed_pool_finishes_what_it_has
+        joining_waits_for_everything
+        terminating_ends_everything
+        dropping_terminates
+        every_panic_is_caught
+        a_program_that_ends_drops_what_waits
+        nothing_is_kept
+        a_pool_in_a_worker_works
+        callbacks_come_before_the_result
+        a_whole_map_finds_room;
 }}
 
 // What has to do with how a worker comes to be, and with its end. All others have been seen to hold as well.

@@ -52,6 +52,47 @@ fn processes_by_hand_are_named_and_joined() {
     assert!(tenths.strip_suffix(" tenths").unwrap().parse::<f64>().unwrap() >= 6.0, "{said}");
 }
 
+/// POOL-01, POOL-02, AR-01, AR-03, in the tutorials' form.
+#[test]
+fn pool_apply_prints_results_in_order() {
+    let cubes: String = (1..7_u32).map(|x| format!("apply_async: {}\n", x.pow(3))).collect();
+    let (before, after) = ("ready: false, successful: None\n", "ready: true, successful: Some(true)\nget: 3\n");
+    // A panic's message is on standard error.
+    let output = Command::new(example("pool_apply")).output().unwrap();
+    assert!(output.status.success() && !output.stderr.is_empty(), "{output:?}");
+    let pool_apply_said = String::from_utf8(output.stdout).unwrap();
+    let failed = "error_callback: attempt to divide by zero\nready: true, successful: Some(false)\n";
+    assert_eq!(pool_apply_said, format!("apply: 27\n{cubes}{before}{after}{failed}"));
+}
+
+/// POOL-03, POOL-06, POOL-11, POOL-13, in the tutorials' form.
+#[test]
+fn pool_map_prints_cubes() {
+    let cubes = "[1, 8, 27, 64, 125, 216]";
+    let each: String = (1..7_u32).map(|x| format!("imap: {}\n", x.pow(3))).collect();
+    let maps = format!("map: {cubes}\nmap in chunks of 2: {cubes}\nmap_async: {cubes}\n{each}");
+    let rest = "starmap: [32, 9, 1000]\nseveral arguments: [5, 26]\n";
+    assert_eq!(said_by("pool_map"), format!("{maps}imap_unordered, sorted: {cubes}\n{rest}"));
+}
+
+/// POOL-16, POOL-17, POOL-18, POOL-19 [processes], in the tutorials' form.
+#[test]
+fn pool_close_ends_pools_in_each_way() {
+    let said = said_by("pool_close");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].starts_with("closed: the executor was already shut down (task "), "{said}");
+    let rest = ["joined: 4 of 4 are ready", "after the scope: 2 of 2 are ready"];
+    assert_eq!(lines[1..3], rest);
+    assert_eq!(lines[3..], ["terminated: killed true, cancelled true", "dropped: true"]);
+}
+
+/// What an example prints, that has nothing to complain of.
+fn said_by(name: &str) -> String {
+    let output = Command::new(example(name)).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// QUE-10, in the tutorials' form: results with their rank, of processes that are joined before they are taken.
 #[test]
 fn a_queue_of_results_is_sorted_by_rank() {

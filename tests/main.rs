@@ -15,6 +15,7 @@ mod fuzz_corpus;
 mod limits;
 mod ordering;
 mod output;
+mod pools;
 mod processes;
 mod queues;
 mod reusable;

@@ -390,6 +390,11 @@ impl<R> Reader<R> {
         unsafe { self.0.take() }
     }
 
+    /// Has `waker` woken at the publication, on whose thread that will be. `true`: it is published, and nobody will be woken.
+    pub(crate) fn set_waker(&self, waker: &Waker) -> bool {
+        self.0.set_waker(waker)
+    }
+
     /// As [`take`](Self::take), for a future that is pinned.
     pub(crate) fn poll_take(&mut self, waker: &Waker) -> Option<Result<R, TaskError>> {
         if !self.0.set_waker(waker) {

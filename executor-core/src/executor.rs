@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, panic::Location, sync::Arc, time::Duration};
 use crate::{
     context::Context,
     error::Rejected,
-    function::{Bound, Plain},
+    function::{Bound, Plain, Spread},
     future::Future,
     map::{Map, Target},
     options::TaskOptions,
@@ -212,6 +212,29 @@ pub trait Executor: Send + Sync {
     {
         let function = Bound { function, context: context.clone() };
         Map::new(Target::of(self), function, items.into_iter(), Location::caller())
+    }
+
+    /// As [`map`](Self::map), with a function of two arguments, on pairs.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let powers: Vec<u64> = pool.starmap(u64::pow, [(2, 5), (3, 2)]).collect::<Result<_, _>>()?;
+    /// assert_eq!(powers, [32, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    fn starmap<A: Value, B: Value, R: Value, I: IntoIterator<Item = (A, B)>>(
+        &self,
+        function: fn(A, B) -> R,
+        items: I,
+    ) -> Map<'_, I::IntoIter, R>
+    where
+        Self: Sized,
+    {
+        Map::new(Target::of(self), Spread(function), items.into_iter(), Location::caller())
     }
 }
 

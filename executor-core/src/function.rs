@@ -34,6 +34,23 @@ impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
     }
 }
 
+/// `fn(A, B) -> R`, called on pairs.
+pub(crate) struct Spread<A, B, R>(pub(crate) fn(A, B) -> R);
+
+impl<A, B, R> Clone for Spread<A, B, R> {
+    fn clone(&self) -> Self {
+        Spread(self.0)
+    }
+}
+
+impl<A: 'static, B: 'static, R: 'static> Function<(A, B)> for Spread<A, B, R> {
+    type Output = R;
+
+    fn call(&self, (a, b): (A, B)) -> R {
+        (self.0)(a, b)
+    }
+}
+
 /// `fn(&C, A) -> R` with its context.
 pub(crate) struct Bound<C, A, R> {
     pub(crate) function: fn(&C, A) -> R,

@@ -118,6 +118,14 @@ impl<R> Future<R> {
         }
     }
 
+    /// As [`wait`](Self::wait), with an error instead of a panic.
+    ///
+    /// # Errors
+    /// [`TaskError::is_deadlock`] where waiting would last for ever. Not the call's own error.
+    pub fn wait_or_deadlock(&self) -> Result<(), TaskError> {
+        self.wait_unless_stuck().map_err(|stuck| self.stuck(stuck))
+    }
+
     fn wait_unless_stuck(&self) -> Result<(), Failure> {
         if self.0.is_here() {
             return Ok(());

@@ -9,6 +9,8 @@
 //! | [`executor`] | what a backend must do, and what every caller gets |
 //! | [`future`], [`mod@wait`], [`map`] | how results are waited for |
 //! | `cancel_on_drop` | a future that takes its call along |
+//! | `async_result` | a future by the names of `multiprocessing` |
+//! | [`gather`] | one future for a call on many items |
 //! | [`task`] | how a backend runs a call, or packs, sends and completes it |
 //! | [`portable`] | how a function is named in another process |
 //! | [`target`] | a call that is all that a process does |
@@ -32,6 +34,7 @@
 
 pub mod admission;
 mod arrivals;
+mod async_result;
 pub mod attachments;
 pub mod blocking;
 mod call;
@@ -52,6 +55,7 @@ pub mod future;
 #[cfg(feature = "transport")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod gather;
 pub mod levels;
 #[cfg(feature = "transport")]
 pub mod linkage;
@@ -80,6 +84,7 @@ mod work;
 pub mod worker_call;
 
 pub use admission::WhenFull;
+pub use async_result::AsyncResult;
 pub use call::Call;
 pub use cancel_on_drop::CancelOnDrop;
 pub use context::Context;
@@ -90,7 +95,7 @@ pub use error::{
 pub use executor::{Executor, With};
 pub use future::{Future, WaitError};
 pub use levels::Priority;
-pub use map::Map;
+pub use map::{Map, NotYet};
 pub use options::TaskOptions;
 pub use retry::RetryPolicy;
 pub use shutdown::{DropPolicy, Shutdown, ShutdownReport};

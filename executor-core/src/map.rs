@@ -17,7 +17,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
+    error, fmt,
     iter::FusedIterator,
     num::NonZeroUsize,
     panic::Location,
@@ -80,6 +80,8 @@ pub struct Map<'a, I: Iterator, R> {
     order: Order,
     limit: Option<Duration>,
     called: Instant,
+    /// Until when `next_timeout` waits.
+    patience: Option<Instant>,
     pace: Pace,
     in_flight: InFlight<R>,
     /// Items that were pulled and whose results were not yielded.
@@ -107,6 +109,23 @@ enum Order {
     Input,
     Completion,
 }
+
+/// The time is over of one who waits for the next result.
+struct Impatient;
+
+/// The next result of a [`Map`] was not there in time. From [`Map::next_timeout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotYet {
+    limit: Duration,
+}
+
+impl fmt::Display for NotYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the next result was not there within {:?}", self.limit)
+    }
+}
+
+impl error::Error for NotYet {}
 
 /// The chunk whose results are being yielded.
 enum Current<R> {
@@ -159,6 +178,7 @@ where
             order: Order::Input,
             limit: None,
             called: Instant::now(),
+            patience: None,
             pace: Pace::default(),
             in_flight: InFlight {
                 ordered: VecDeque::new(),
@@ -291,8 +311,88 @@ where
         }
     }
 
+    /// Until when to wait for anything: the map's own deadline, or that of the one who waits.
     fn deadline(&self) -> Option<Instant> {
+        match (self.own_deadline(), self.patience) {
+            (Some(own), Some(patience)) => Some(own.min(patience)),
+            (own, patience) => own.or(patience),
+        }
+    }
+
+    fn own_deadline(&self) -> Option<Instant> {
         self.limit.and_then(|limit| self.called.checked_add(limit))
+    }
+
+    /// Gives the next result, waiting for it no longer than `limit`; `None` is the end of the map. A limit of zero only looks.
+    ///
+    /// The map is not affected by a wait that ends early: the result is still to come. (For a limit to the whole map there is
+    /// [`timeout`](Self::timeout).)
+    ///
+    /// # Errors
+    /// [`NotYet`] when the limit passes first.
+    ///
+    /// # Panics
+    /// As the map itself, when the input does.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    /// use std::{thread::sleep, time::Duration};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut map = pool.map(|ms| sleep(Duration::from_millis(ms)), [20]);
+    /// assert!(map.next_timeout(Duration::ZERO).is_err());
+    /// map.next_timeout(Duration::from_secs(60))?.unwrap()?;
+    /// assert!(map.next_timeout(Duration::ZERO)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<Result<R, TaskError>>, NotYet> {
+        self.patience = Instant::now().checked_add(limit);
+        let next = self.advance();
+        self.patience = None;
+        next.map_err(|_| NotYet { limit })
+    }
+
+    /// Whether it is only the one who waits whose time is over, and not the map's.
+    fn may_be_asked_again(&self) -> bool {
+        self.patience.is_some() && self.own_deadline().is_none_or(|own| Instant::now() < own)
+    }
+
+    /// The next result, or `Err` when whoever waits for it has no more time.
+    fn advance(&mut self) -> Result<Option<Result<R, TaskError>>, Impatient> {
+        loop {
+            let ready = self.current.next(self.site);
+            if ready.is_some() {
+                self.outstanding -= 1;
+                if self.outstanding <= self.refill_at {
+                    self.fill_window();
+                }
+                return Ok(ready);
+            }
+            self.fill_window();
+            let chunk = match self.in_flight.next(self.order, self.deadline()) {
+                Next::Chunk(chunk) => chunk,
+                Next::Late(_) if self.may_be_asked_again() => return Err(Impatient),
+                // There was no room for the next chunk before the deadline.
+                Next::End if self.held.is_some() && self.may_be_asked_again() => return Err(Impatient),
+                Next::End if self.held.is_some() => return Ok(Some(Err(self.late(TaskId(0))))),
+                Next::End => return Ok(None),
+                Next::Late(id) => return Ok(Some(Err(self.late(id)))),
+                Next::Stuck(id, failure) => {
+                    self.close();
+                    return Ok(Some(Err(TaskError::new(failure, id, self.site))));
+                }
+            };
+            self.refill_at = usize::MAX;
+            let task = chunk.future.id();
+            self.current = match chunk.future.result_and_attempts() {
+                (Ok(batch), attempts) => {
+                    self.pace.observe(batch.outcomes.len(), batch.elapsed);
+                    Current::Outcomes { outcomes: batch.outcomes.into_iter(), task, attempts }
+                }
+                (Err(error), _) => Current::Failed(error, chunk.items),
+            };
+        }
     }
 
     /// Cancels the map as a whole: what has not begun is cancelled, what runs is [asked to stop](crate::current_task), and no
@@ -342,36 +442,10 @@ where
     type Item = Result<R, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let ready = self.current.next(self.site);
-            if ready.is_some() {
-                self.outstanding -= 1;
-                if self.outstanding <= self.refill_at {
-                    self.fill_window();
-                }
-                return ready;
-            }
-            self.fill_window();
-            let chunk = match self.in_flight.next(self.order, self.deadline()) {
-                Next::Chunk(chunk) => chunk,
-                // There was no room for the next chunk before the deadline.
-                Next::End if self.held.is_some() => return Some(Err(self.late(TaskId(0)))),
-                Next::End => return None,
-                Next::Late(id) => return Some(Err(self.late(id))),
-                Next::Stuck(id, failure) => {
-                    self.close();
-                    return Some(Err(TaskError::new(failure, id, self.site)));
-                }
-            };
-            self.refill_at = usize::MAX;
-            let task = chunk.future.id();
-            self.current = match chunk.future.result_and_attempts() {
-                (Ok(batch), attempts) => {
-                    self.pace.observe(batch.outcomes.len(), batch.elapsed);
-                    Current::Outcomes { outcomes: batch.outcomes.into_iter(), task, attempts }
-                }
-                (Err(error), _) => Current::Failed(error, chunk.items),
-            };
+        self.patience = None; // the input may have panicked in a `next_timeout`
+        match self.advance() {
+            Ok(next) => next,
+            Err(Impatient) => unreachable!("only `next_timeout` has a limit of its own"),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     attachments::Attachments,
     context::{ContextId, ContextParcel, ContextStore},
     error::Failure,
-    function::{Bound, Function, Plain},
+    function::{Bound, Function, Plain, Spread},
     reply::{self, Ending},
     value::SharedValue,
 };
@@ -156,6 +156,21 @@ impl<A: 'static, R: 'static> Named<A> for Plain<A, R> {
         // SAFETY: by contract `address` is where a `fn(A) -> R` points; a function pointer and a
         // thin pointer have the same size and representation on every target of this crate.
         Ok(Plain(unsafe { mem::transmute::<*const (), fn(A) -> R>(address) }))
+    }
+}
+
+impl<A: 'static, B: 'static, R: 'static> Named<(A, B)> for Spread<A, B, R> {
+    fn address(&self) -> *const () {
+        self.0 as *const ()
+    }
+
+    fn context(&self) -> Result<Option<ContextParcel>, Failure> {
+        Ok(None)
+    }
+
+    unsafe fn from_address(address: *const (), _: Option<ContextId>, _: &mut ContextStore) -> Result<Self, Failure> {
+        // SAFETY: as in `Plain`, for a `fn(A, B) -> R`.
+        Ok(Spread(unsafe { mem::transmute::<*const (), fn(A, B) -> R>(address) }))
     }
 }
 

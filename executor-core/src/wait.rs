@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     arrivals::Arrivals,
+    async_result::AsyncResult,
     blocking,
     cancel_on_drop::CancelOnDrop,
     error::{TaskId, Timeout},
@@ -20,7 +21,7 @@ use crate::{
 
 /// A future that can be waited for together with others: owned, or borrowed.
 ///
-/// Sealed: [`Future<R>`], [`CancelOnDrop<R>`], and references to them are all there are.
+/// Sealed: [`Future<R>`], [`CancelOnDrop<R>`], [`AsyncResult<R>`], and references to them are all there are.
 pub trait AsFuture: sealed::Sealed {
     /// What the future's call gives.
     type Result;
@@ -43,7 +44,7 @@ macro_rules! as_future {
     )*};
 }
 
-as_future!(Future<R>, &Future<R>, CancelOnDrop<R>, &CancelOnDrop<R>);
+as_future!(Future<R>, &Future<R>, CancelOnDrop<R>, &CancelOnDrop<R>, AsyncResult<R>, &AsyncResult<R>);
 
 mod sealed {
     pub trait Sealed {}

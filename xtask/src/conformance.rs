@@ -14,7 +14,7 @@ const TABLE: &str = "tests/CONFORMANCE.md";
 /// Every group that the table must have.
 const GROUPS: &[&str] = &[
     "FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "LOK", "PEB",
-    "MEM", "PROC", "QUE", "PP", "DL", "DILL",
+    "MEM", "PROC", "QUE", "PP", "DL", "DILL", "POOL", "AR",
 ];
 
 /// Where tests are.
