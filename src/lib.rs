@@ -32,7 +32,8 @@
 //! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
 //!   with the feature `log`, its subscriber with `tracing`.
 //! - Without a pool: a [`Process`] for one call, [`Queue`]s and [`pipe`]s between processes, [`wait_any`].
-//! - By the names of Python's `multiprocessing`: a [`Pool`] or [`ThreadPool`] with `apply`, `map` and `imap`.
+//! - By the names of Python's `multiprocessing` and `threading`: a [`Pool`] or [`ThreadPool`] with `apply`, `map` and `imap`, and
+//!   [`Thread`] in [`threading`].
 //! - A program with threads only says `default-features = false`, and compiles nothing that the others need. The feature `process` is the
 //!   process pool and all that goes with it, `constructor` (the default) also starts its workers, and `retry`, which both bring along, is
 //!   [`TaskOptions::retry`].
@@ -61,8 +62,21 @@ pub use executor_process::{
     QueueError, QueueTask, Shared, StartError, StartMethod, active_children, current_process, one_way_pipe,
     parent_process, pipe, wait_any, worker,
 };
-pub use executor_thread::{Scope, ScopedFuture, ThreadPoolExecutor, ThreadPoolExecutorBuilder};
+pub use executor_thread::{
+    Scope, ScopedFuture, Thread, ThreadHandle, ThreadInfo, ThreadJoinError, ThreadPoolExecutor,
+    ThreadPoolExecutorBuilder,
+};
 pub use pool::{Chunked, Pool, PoolBuilder, ThreadPool};
+
+/// Python's `threading`, by its names.
+///
+/// What else is in it has its place in the standard library: `Lock` and `Condition` are [`Mutex`](std::sync::Mutex) and
+/// [`Condvar`](std::sync::Condvar), `Barrier` is [`Barrier`](std::sync::Barrier), and `local()` is [`thread_local!`].
+pub mod threading {
+    pub use executor_thread::{
+        Thread, ThreadHandle, ThreadInfo, ThreadJoinError, active_count, current_thread, enumerate, main_thread,
+    };
+}
 
 /// For authors of backends: what an [`Executor`] receives, and what it needs to run it or to send it.
 pub mod backend {

@@ -52,6 +52,22 @@ fn processes_by_hand_are_named_and_joined() {
     assert!(tenths.strip_suffix(" tenths").unwrap().parse::<f64>().unwrap() >= 6.0, "{said}");
 }
 
+/// THR-04, THR-07, in the tutorials' form. The mistake is as that of the processes.
+#[test]
+fn threads_by_hand_are_named_and_joined() {
+    let said = said_by("threads_by_hand");
+    for worker in ["worker", "late"] {
+        for rank in 1..=3 {
+            assert!(said.contains(&format!("{worker}-{rank} has worked\n")), "{said}");
+        }
+    }
+    assert!(said.lines().any(|line| line == "MainThread has started 3"), "{said}");
+    let gave: Vec<_> = said.lines().filter(|line| line.contains(" gave ")).collect();
+    assert_eq!(gave, ["worker-1 gave 1", "worker-2 gave 4", "worker-3 gave 9"]);
+    let (_, tenths) = said.trim_end().rsplit_once("one after the other: ").unwrap();
+    assert!(tenths.strip_suffix(" tenths").unwrap().parse::<f64>().unwrap() >= 6.0, "{said}");
+}
+
 /// POOL-01, POOL-02, AR-01, AR-03, in the tutorials' form.
 #[test]
 fn pool_apply_prints_results_in_order() {

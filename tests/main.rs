@@ -22,6 +22,7 @@ mod reusable;
 mod start_methods;
 mod suite;
 mod support;
+mod threading;
 mod threads;
 mod threads_under_pressure;
 mod tidy;

@@ -9,6 +9,7 @@
 //! | `queue` | where tasks wait, and who takes which first |
 //! | `sleep` | who sleeps, and who wakes whom |
 //! | `scope` | calls that borrow |
+//! | `thread` | one thread for one call, and which there are |
 //!
 //! This crate knows nothing of bytes, processes, or how a future keeps its value.
 
@@ -18,8 +19,12 @@ mod queue;
 mod scope;
 mod shared;
 mod sleep;
+mod thread;
 mod worker;
 
 pub use builder::ThreadPoolExecutorBuilder;
 pub use pool::ThreadPoolExecutor;
 pub use scope::{Scope, ScopedFuture};
+pub use thread::{
+    Thread, ThreadHandle, ThreadInfo, ThreadJoinError, active_count, current_thread, enumerate, main_thread,
+};

@@ -14,7 +14,7 @@ const TABLE: &str = "tests/CONFORMANCE.md";
 /// Every group that the table must have.
 const GROUPS: &[&str] = &[
     "FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "LOK", "PEB",
-    "MEM", "PROC", "QUE", "PP", "DL", "DILL", "POOL", "AR",
+    "MEM", "PROC", "QUE", "PP", "DL", "DILL", "POOL", "AR", "THR",
 ];
 
 /// Where tests are.
@@ -25,6 +25,7 @@ const HOMES: &[(&str, Home)] = &[
     ("tests/suite/", Home::Suite),
     ("tests/ui/", Home::Program),
     ("tests/threads.rs", Home::On(Backend::Threads)),
+    ("tests/threading.rs", Home::On(Backend::Threads)),
     ("tests/threads_under_pressure.rs", Home::On(Backend::Threads)),
     ("executor-thread/", Home::On(Backend::Threads)),
     ("tests/faults.rs", Home::On(Backend::Processes)),
