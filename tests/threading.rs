@@ -120,7 +120,7 @@ fn joining_waits_for_what_a_thread_takes_down() {
     impl Drop for Slow {
         fn drop(&mut self) {
             thread::sleep(Duration::from_millis(30)); // so that who does not wait comes too early
-            drop(self.0.take().unwrap().send(()));
+            let _ = self.0.take().unwrap().send(());
         }
     }
     thread_local! {

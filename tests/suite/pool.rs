@@ -179,7 +179,7 @@ pub(crate) fn imap_gives_each_in_order<B: Backend>() {
     let pool = pool::<B>(2);
     let gate = Gate::new();
     let call = |(key, x): (Option<Key>, u32)| {
-        key.map(pass);
+        key.into_iter().for_each(pass);
         1 / x
     };
     let mut results = pool.imap(call, [(Some(gate.key()), 1), (None, 0), (None, 1)]);
@@ -217,7 +217,7 @@ pub(crate) fn imap_unordered_gives_each_as_it_is_there<B: Backend>() {
     let pool = pool::<B>(2);
     let gate = Gate::new();
     let call = |(key, x): (Option<Key>, u32)| {
-        key.map(pass);
+        key.into_iter().for_each(pass);
         x
     };
     let items = (0..10).map(|x| ((x == 0).then(|| gate.key()), x));
