@@ -221,7 +221,8 @@ bind! { Threads in threads, Processes in processes: {
         nothing_is_kept
         a_pool_in_a_worker_works
         callbacks_come_before_the_result
-        a_whole_map_finds_room;
+        a_whole_map_finds_room
+        limits_of_a_wait_and_of_a_map_are_told_apart;
 }}
 
 // What has to do with how a worker comes to be, and with its end. All others have been seen to hold as well.

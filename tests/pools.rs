@@ -9,7 +9,10 @@ use rustix::process::Signal;
 use std::{
     num::NonZeroUsize,
     process,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -207,4 +210,17 @@ fn whole_maps_are_waited_for_and_cancelled_at_once() {
             }
         }
     }
+}
+
+/// A task of a pool of one thread may wait for a whole map on the same pool.
+#[test]
+fn a_task_waits_for_a_whole_map_of_its_own_pool() {
+    let pool = Arc::new(Pool::from(ThreadPoolExecutor::new(1).unwrap()));
+    let inner = Arc::clone(&pool);
+    let outer = pool.executor().spawn(move || {
+        let whole = inner.chunk_size(1).map_async(cube, 0..8).get().unwrap();
+        (whole, inner.map(cube, 0..8).unwrap(), inner.apply(cube, 2).unwrap())
+    });
+    let cubes: Vec<_> = (0..8).map(cube).collect();
+    assert_eq!(promptly(|| outer.result()).unwrap(), (cubes.clone(), cubes, 8));
 }

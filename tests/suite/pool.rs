@@ -1,6 +1,9 @@
-use crate::support::{Backend, DEADLINE, Gate, Key, Log, Noted, Processes, append, eventually, pass, promptly};
+use crate::support::{
+    Backend, Choices, DEADLINE, Gate, Key, Log, Noted, Processes, append, eventually, pass, promptly,
+};
 use concurrent_futures::{
-    ALL_COMPLETED, AsyncResult, Cancelled, Executor, Exit, Future, Pool, WaitError, as_completed, current_task, wait,
+    ALL_COMPLETED, AsyncResult, Cancelled, Executor, Exit, Future, Pool, WaitError, WhenFull, as_completed,
+    current_task, wait,
 };
 use futures::future::join_all;
 use std::{
@@ -449,14 +452,33 @@ pub(crate) fn callbacks_come_before_the_result<B: Backend>() {
     assert!(told.recv().is_err(), "each was called once");
 }
 
-/// A whole map with more chunks than a pool of limited capacity takes waits for room, and one in a task of its own pool is made.
+/// A whole map with more chunks than a pool of limited capacity takes waits for room.
 pub(crate) fn a_whole_map_finds_room<B: Backend>() {
-    use crate::support::Choices;
-    use concurrent_futures::WhenFull;
     for when_full in [WhenFull::Block, WhenFull::Reject] {
         let choices = Choices { queue_capacity: Some((1, when_full)), ..Choices::default() };
         let pool = Pool::from(B::pool_of(1, choices));
         let cubes = pool.chunk_size(1).map_async(cube, 0..30).get().unwrap();
         assert_eq!(cubes, (0..30).map(cube).collect::<Vec<_>>());
+    }
+}
+
+/// POOL-11: the limit of a whole map goes before that of one wait, and a wait for room has that limit, too.
+pub(crate) fn limits_of_a_wait_and_of_a_map_are_told_apart<B: Backend>() {
+    let pool = B::pool_of(1, Choices { queue_capacity: Some((0, WhenFull::Reject)), ..Choices::default() });
+    let gate = Gate::new();
+    let running = pool.submit(pass, gate.key());
+    gate.await_arrivals(1);
+    let mut limited = pool.map(cube, 0..3).timeout(Duration::from_millis(5));
+    assert!(limited.next_timeout(DEADLINE).unwrap().unwrap().unwrap_err().is_map_timeout());
+    assert!(limited.next().is_none());
+    let mut waiting = [pool.map(cube, [2]), pool.map(cube, [2]).unordered()];
+    for map in &mut waiting {
+        assert!(map.next_timeout(Duration::from_millis(1)).is_err(), "there is no room");
+    }
+    gate.open();
+    running.wait();
+    for mut map in waiting {
+        assert_eq!(map.next_timeout(DEADLINE).unwrap().unwrap().unwrap(), 8);
+        assert!(map.next_timeout(Duration::ZERO).unwrap().is_none());
     }
 }
