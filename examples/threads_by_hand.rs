@@ -5,7 +5,7 @@
 
 use concurrent_futures::{
     Thread,
-    threading::{active_count, current_thread, main_thread},
+    threading::{current_thread, main_thread},
 };
 use std::{
     thread::sleep,
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for rank in 1..=3 {
         workers.push(Thread::new(work, rank).name(format!("worker-{rank}")).start()?);
     }
-    println!("{} has started {}", main_thread().name(), active_count() - 1);
+    println!("{} has started {}", main_thread().name(), workers.len());
     for worker in &workers {
         let result = worker.join()?; // Python's gives nothing back
         println!("{} gave {result}", worker.name());

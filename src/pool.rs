@@ -103,6 +103,7 @@ impl<E: Executor> From<E> for Pool<E> {
 /// Does something with the executor, or, if the pool is closed, with one that refuses.
 macro_rules! with_executor {
     ($pool:expr, $executor:ident => $call:expr) => {
+        // ORDERING: Acquire; see `close`.
         if $pool.closed.load(Ordering::Acquire) {
             let $executor = &Closed;
             $call

@@ -68,17 +68,19 @@ fn threads_by_hand_are_named_and_joined() {
     assert!(tenths.strip_suffix(" tenths").unwrap().parse::<f64>().unwrap() >= 6.0, "{said}");
 }
 
-/// POOL-01, POOL-02, AR-01, AR-03, in the tutorials' form.
+/// POOL-01, POOL-02, AR-01, AR-03, in the tutorials' form. A panic's message is on standard error.
 #[test]
 fn pool_apply_prints_results_in_order() {
-    let cubes: String = (1..7_u32).map(|x| format!("apply_async: {}\n", x.pow(3))).collect();
-    let (before, after) = ("ready: false, successful: None\n", "ready: true, successful: Some(true)\nget: 3\n");
-    // A panic's message is on standard error.
     let output = Command::new(example("pool_apply")).output().unwrap();
     assert!(output.status.success() && !output.stderr.is_empty(), "{output:?}");
-    let pool_apply_said = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let cubes: String = (1..7_u32).map(|x| format!("apply_async: {}\n", x.pow(3))).collect();
+    let ready = "ready: true, successful: Some(true)\n";
     let failed = "error_callback: attempt to divide by zero\nready: true, successful: Some(false)\n";
-    assert_eq!(pool_apply_said, format!("apply: 27\n{cubes}{before}{after}{failed}"));
+    // It takes a nap, through which a busy machine may sleep.
+    let expected = ["ready: false, successful: None\n", ready]
+        .map(|before| format!("apply: 27\n{cubes}{before}{ready}get: 3\n{failed}"));
+    assert!(expected.contains(&said), "{said}");
 }
 
 /// POOL-03, POOL-06, POOL-11, POOL-13, in the tutorials' form.
@@ -99,7 +101,9 @@ fn pool_close_ends_pools_in_each_way() {
     assert!(lines[0].starts_with("closed: the executor was already shut down (task "), "{said}");
     let rest = ["joined: 4 of 4 are ready", "after the scope: 2 of 2 are ready"];
     assert_eq!(lines[1..3], rest);
-    assert_eq!(lines[3..], ["terminated: killed true, cancelled true", "dropped: true"]);
+    assert!(lines[3].starts_with("running: killed on request, with worker process "), "{said}");
+    assert!(lines[4].starts_with("waiting: cancelled before it began "), "{said}");
+    assert!(lines[5].starts_with("dropped: cancelled ") || lines[5].starts_with("dropped: killed "), "{said}");
 }
 
 /// What an example prints, that has nothing to complain of.
