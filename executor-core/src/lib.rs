@@ -21,6 +21,7 @@
 //! | [`error`] | every ending |
 //! | [`blocking`], `waits` | what a worker does while it waits, and when it must not |
 //! | [`current`] | how a running call learns that it is to stop |
+//! | [`delayed`] | calls that are described now and made later |
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
 //! | [`admission`] | how many calls a pool takes in |
 //! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
@@ -47,6 +48,7 @@ pub mod context;
 mod context_store;
 pub mod cpu;
 pub mod current;
+pub mod delayed;
 pub mod drive;
 pub mod error;
 pub mod executor;
@@ -89,6 +91,7 @@ pub use call::Call;
 pub use cancel_on_drop::CancelOnDrop;
 pub use context::Context;
 pub use current::{CancelToken, Cancelled, CurrentTask, current_task};
+pub use delayed::{Delayed, delayed};
 pub use error::{
     BrokenCause, BuildError, Exit, Failure, Panic, Rejected, ResourceLimit, TaskError, TaskId, Timeout, WorkerLost,
 };
@@ -107,3 +110,4 @@ pub use wait::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, FIRST_COMPLETED, FIRST_EXCEPTION, ReturnWhen, Waited,
     as_completed, wait, wait_timeout,
 };
+pub use work::Batch;

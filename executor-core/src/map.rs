@@ -229,6 +229,17 @@ where
         self
     }
 
+    /// How many results are still to come, if the input says how many items it has. Fewer come from a map that is cancelled or
+    /// over its time.
+    #[must_use]
+    pub fn remaining(&self) -> Option<usize> {
+        let unseen = match self.items.as_ref().map(I::size_hint) {
+            None => 0,
+            Some((least, most)) => most.filter(|most| *most == least)?,
+        };
+        self.outstanding.checked_add(unseen)
+    }
+
     /// Submits the first window of items now, rather than when the first result is asked for.
     pub fn start(mut self) -> Self {
         self.fill_window();

@@ -189,6 +189,26 @@ impl<F: AsFuture> AsCompleted<F> {
     pub fn remaining(&self) -> usize {
         self.pending.len()
     }
+
+    /// The futures that are still to come, in no particular order.
+    pub fn pending(&self) -> impl Iterator<Item = &F> {
+        self.pending.futures.values()
+    }
+
+    /// As [`next`](Iterator::next), waiting for at most `limit`. A limit of zero does not wait.
+    ///
+    /// # Errors
+    /// [`Timeout`], when the limit passes first. The iterator can be advanced further.
+    pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<F>, Timeout> {
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        let timeout = Timeout { unfinished: self.pending.len(), total: self.pending.total };
+        match Instant::now().checked_add(limit) {
+            Some(deadline) => self.pending.next(Some(deadline)).map(Some).ok_or(timeout),
+            None => Ok(self.pending.next(None)), // further away than clocks go
+        }
+    }
 }
 
 impl<F: AsFuture> Iterator for AsCompleted<F> {
@@ -210,6 +230,14 @@ impl<F: AsFuture> Iterator for AsCompleted<F> {
 pub struct AsCompletedTimeout<F: AsFuture> {
     pending: Pending<F>,
     deadline: Option<Instant>,
+}
+
+impl<F: AsFuture> AsCompletedTimeout<F> {
+    /// How many futures are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.pending.len()
+    }
 }
 
 impl<F: AsFuture> Iterator for AsCompletedTimeout<F> {

@@ -75,8 +75,10 @@ pub(crate) struct Many<F, A> {
     pub(crate) items: Vec<A>,
 }
 
-/// What a chunk gives: an outcome for each item, and the time that they took together.
-pub(crate) struct Batch<R> {
+/// What a chunk gives: an outcome for each item, and the time that they took together. [`outcomes`](crate::delayed::outcomes)
+/// takes them out.
+#[derive(Debug)]
+pub struct Batch<R> {
     pub(crate) outcomes: Outcomes<R>,
     pub(crate) elapsed: Duration,
 }

@@ -46,7 +46,7 @@ use crate::{
     identity::{self, Birth},
     life,
     limits::Limits,
-    os::MARKER,
+    os::{self, MARKER},
     records,
     ring::{WorkerRequests, map_worker},
     uplink::{self, Bell},
@@ -93,6 +93,23 @@ pub(crate) fn is_stray_worker() -> bool {
 /// What is said to such a process.
 pub(crate) const STRAY: &str = "this process was started as a worker and runs `main` instead: without the feature \
                                 `constructor`, call `concurrent_futures::worker::run_if_worker()` first in `main`";
+
+/// How many processes of this library this one has above it: 0 in a program that somebody has started, 1 in a worker of its
+/// pools, or in a [`Process`](crate::Process) of its own, and so on.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{Executor, ProcessPoolExecutor, worker};
+///
+/// let pool = ProcessPoolExecutor::new(1)?;
+/// let inside = pool.submit(|()| worker::depth(), ()).result()?;
+/// assert_eq!(inside, worker::depth() + 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn depth() -> u32 {
+    os::depth()
+}
 
 /// Serves as a worker, and never returns, if this process was started to be one; otherwise returns at once.
 ///
