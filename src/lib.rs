@@ -37,10 +37,17 @@
 //! - A program with threads only says `default-features = false`, and compiles nothing that the others need. The feature `process` is the
 //!   process pool and all that goes with it, `constructor` (the default) also starts its workers, and `retry`, which both bring along, is
 //!   [`TaskOptions::retry`].
+//! - joblib's loops: [`parallel`]. Without workers: [`SequentialExecutor`]. Bars on the terminal, with the feature `progress`:
+//!   `progress`.
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 
+#[cfg(feature = "process")]
+pub mod parallel;
 mod pool;
+#[cfg(feature = "progress")]
+pub mod progress;
+mod sequential;
 
 #[cfg(feature = "process")]
 pub use executor_core::ExitReport;
@@ -67,6 +74,7 @@ pub use executor_thread::{
     ThreadPoolExecutorBuilder,
 };
 pub use pool::{Chunked, Pool, PoolBuilder, ThreadPool};
+pub use sequential::SequentialExecutor;
 
 /// Python's `threading`, by its names.
 ///

@@ -125,6 +125,41 @@ fn a_queue_of_results_is_sorted_by_rank() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected.collect::<String>());
 }
 
+/// JOB-30, and the rest of joblib's tutorial: what the example says, in its order.
+#[test]
+fn joblib_is_as_in_its_tutorial() {
+    let output = Command::new(example("joblib")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (lines, told): (Vec<_>, Vec<_>) = said.lines().partition(|line| line.starts_with("[Parallel(n_jobs=2)]: "));
+    assert_eq!(
+        told,
+        [
+            "roots: [0.0, 1.0, 2.0, 3.0, 4.0], as the loop has them: true",
+            "slept 8 times on threads: [0, 1, 4, 9, 16, 25, 36, 49]",
+            "the first three of an endless loop: [1, 4, 9]",
+            "nap 1: well slept",
+            "nap 2: took too long, and was stopped",
+            "nap 3: well slept",
+            "lengths: [1, 3, 5]",
+            "sums of halves: [250000.0, 250000.0]",
+            "sorted in place: [[1, 2, 3], [4, 5, 6]]",
+        ]
+    );
+    assert!(lines[0].ends_with("Using backend process with 2 concurrent workers."), "{lines:?}");
+    assert!(lines.last().unwrap().contains("Done 4 out of 4 | elapsed: ") && said.contains(" finished\n"), "{lines:?}");
+}
+
+/// Where nobody looks, no bar is drawn.
+#[test]
+fn progress_is_silent_without_a_terminal() {
+    let output = Command::new(example("progress")).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let expected = "map: 8 of 200 failed\nas_completed: 96 of 100 succeeded\nParallel: 4 of 100 failed\n\
+                    the first to fail was seen\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
 /// SHD-16, RES-18: Ctrl-C in the middle of a map. Nothing is lost, nobody is left, and the prompt is back at once: in
 /// the best of some tries in less than 200 ms, since another program may have the processors in any one of them.
 #[test]

@@ -13,14 +13,16 @@ mod count;
 mod options;
 mod text;
 
-use concurrent_futures::{Context, Executor, ProcessPoolExecutor, TaskError, ThreadPoolExecutor};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use concurrent_futures::{
+    Context, Executor, ProcessPoolExecutor, TaskError, ThreadPoolExecutor, progress::WithProgress,
+};
+use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
     error::Error,
     fs::File,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -30,9 +32,6 @@ use options::{Backend, Format, Options, Request, Text};
 
 /// How often a span is counted, if a worker is lost each time, before the job is given up.
 const ROUNDS: usize = 4;
-
-/// Bytes between two updates of the progress bar: an update costs more than a span of one byte.
-const PROGRESS_STEP: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     match run() {
@@ -56,8 +55,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let files = match &options.text {
         Text::Files(files) => files.clone(),
         Text::Generated(bytes) => {
-            let mut progress = Progress::new("text", *bytes);
-            vec![text::make_once(*bytes, |written| progress.add(written))?.into_os_string()]
+            let progress = bar("text", "{bytes}/{total_bytes}");
+            progress.set_length(*bytes);
+            vec![text::make_once(*bytes, |written| progress.inc(written))?.into_os_string()]
         }
     };
     let context = Context::new(Job::new(files, options.words.clone())?);
@@ -97,11 +97,11 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn count(backend: Backend, options: &Options, context: &Context<Job>) -> Result<Counts, Box<dyn Error>> {
     let job = context.get();
     let spans = job.spans(options.chunk);
-    let mut tally = Tally::new(backend, job);
+    let mut tally = Tally { counts: vec![0; job.words().len()], bar: || bar(backend.name(), "{pos}/{len} spans") };
     match backend {
         Backend::Serial => {
-            for span in spans {
-                tally.add(span, &count_span(job, span)?);
+            for span in (tally.bar)().wrap_iter(spans) {
+                tally.add(&count_span(job, span)?);
             }
         }
         Backend::Thread => count_on(&ThreadPoolExecutor::new(options.workers)?, context, spans, &mut tally)?,
@@ -119,37 +119,33 @@ fn count_on(
     pool: &impl Executor,
     context: &Context<Job>,
     spans: Spans,
-    tally: &mut Tally,
+    tally: &mut Tally<impl Fn() -> ProgressBar>,
 ) -> Result<(), Box<dyn Error>> {
-    let results = pool.map_with(context, count_span, spans.clone());
+    let results = pool.map_with(context, count_span, spans.clone()).progress_with((tally.bar)());
     let mut lost = tally.add_all(spans, results)?;
     for round in 2.. {
         let Some((_, error)) = lost.last() else { break };
         if round > ROUNDS {
             return Err(format!("gave up on {} of the spans after {ROUNDS} rounds: {error}", lost.len()).into());
         }
-        tally.progress.note(&format!("lost {} of the spans, and counts them again: {error}", lost.len()));
+        let _ = writeln!(io::stderr(), "gutenberg: lost {} of the spans, and counts them again: {error}", lost.len());
         let spans = lost.iter().map(|(span, _)| *span).collect::<Vec<_>>();
-        let results = pool.map_with(context, count_span, spans.clone()).chunk_size(1);
+        let results = pool.map_with(context, count_span, spans.clone()).chunk_size(1).progress_with((tally.bar)());
         lost = tally.add_all(spans, results)?;
     }
     Ok(())
 }
 
 /// What has been counted so far.
-struct Tally {
+struct Tally<B> {
     counts: Counts,
-    progress: Progress,
+    /// A bar for each round.
+    bar: B,
 }
 
-impl Tally {
-    fn new(backend: Backend, job: &Job) -> Self {
-        Tally { counts: vec![0; job.words().len()], progress: Progress::new(backend.name(), job.bytes()) }
-    }
-
-    fn add(&mut self, span: Span, counts: &Counts) {
+impl<B> Tally<B> {
+    fn add(&mut self, counts: &Counts) {
         self.counts.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        self.progress.add(span.length);
     }
 
     /// Adds the results of `spans`, and gives back the spans whose worker was lost.
@@ -164,7 +160,7 @@ impl Tally {
         let mut lost = Vec::new();
         for (span, result) in spans.into_iter().zip(results) {
             match result {
-                Ok(counts) => self.add(span, &counts?),
+                Ok(counts) => self.add(&counts?),
                 Err(error) if error.is_worker_lost() => lost.push((span, error)),
                 Err(error) => return Err(error.into()),
             }
@@ -173,40 +169,11 @@ impl Tally {
     }
 }
 
-/// A bar on standard error, if somebody looks at it.
-struct Progress {
-    bar: ProgressBar,
-    /// Bytes that the bar does not show yet.
-    unseen: u64,
-}
-
-impl Progress {
-    fn new(what: &'static str, bytes: u64) -> Self {
-        let bar = if io::stderr().is_terminal() { ProgressBar::new(bytes) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{prefix:>8} {wide_bar} {bytes}/{total_bytes} {eta}");
-        let style = style.expect("the template is a constant, and right");
-        Progress { bar: bar.with_style(style).with_prefix(what), unseen: 0 }
-    }
-
-    fn add(&mut self, bytes: u64) {
-        self.unseen += bytes;
-        if self.unseen >= PROGRESS_STEP {
-            self.bar.inc(std::mem::take(&mut self.unseen));
-        }
-    }
-
-    /// Says something without tearing the bar apart.
-    fn note(&self, note: &str) {
-        self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "gutenberg: {note}");
-        });
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
+/// A bar on standard error, if that is a terminal, which is gone when it is over.
+fn bar(what: &'static str, amount: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{prefix:>8}} {{wide_bar}} {amount} {{eta}} {{msg}}"));
+    let style = style.expect("the template is a constant, and right");
+    ProgressBar::no_length().with_style(style).with_prefix(what).with_finish(ProgressFinish::AndClear)
 }
 
 /// Reads everything once, so that the first of several backends is not the only one that waits for the disk.

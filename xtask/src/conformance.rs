@@ -14,7 +14,7 @@ const TABLE: &str = "tests/CONFORMANCE.md";
 /// Every group that the table must have.
 const GROUPS: &[&str] = &[
     "FUT", "CAN", "RES", "CB", "WAIT", "ASC", "MAP", "SUB", "SHD", "INI", "WRK", "NEST", "AIO", "CPU", "LOK", "PEB",
-    "MEM", "PROC", "QUE", "PP", "DL", "DILL", "POOL", "AR", "THR",
+    "MEM", "PROC", "QUE", "PP", "DL", "DILL", "POOL", "AR", "THR", "JOB",
 ];
 
 /// Where tests are.
@@ -432,7 +432,7 @@ bind! { Threads in only_threads: {
 ";
 
     const SUITE: &str = "
-/// FUT-01, JOB-03: in order.
+/// FUT-01, IPE-03: in order.
 pub(crate) fn in_order<B: Backend>() {
     fn inner() {
     }
