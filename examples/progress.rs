@@ -7,7 +7,7 @@ use concurrent_futures::{
     progress::WithProgress,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{thread::sleep, time::Duration};
+use std::{panic, sync::Arc, thread::sleep, time::Duration};
 
 fn work(x: u64) -> u64 {
     sleep(Duration::from_millis(x % 7));
@@ -16,7 +16,9 @@ fn work(x: u64) -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let pool = ProcessPoolExecutor::new(4)?;
+    // Panics are counted, not printed, which would tear the bar apart.
+    let quiet = |()| panic::set_hook(Box::new(|_| ()));
+    let pool = Arc::new(ProcessPoolExecutor::builder().max_workers(4).initializer(quiet, ()).build()?);
 
     // Count, rate, time left, and how many have failed: however results come, in whatever chunks.
     let failed = pool.map(work, 0..200).unordered().progress().filter(Result::is_err).count();
@@ -26,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let done = as_completed(futures).progress().filter(|future| future.exception().is_none()).count();
     println!("as_completed: {done} of 100 succeeded");
 
-    let outcomes = Parallel::new().n_jobs(4).progress().outcomes((0..100).map(|x| delayed(work)(x)))?;
+    let outcomes =
+        Parallel::new().backend(Arc::clone(&pool)).progress().outcomes((0..100).map(|x| delayed(work)(x)))?;
     println!("Parallel: {} of 100 failed", outcomes.iter().filter(|outcome| outcome.is_err()).count());
 
     // A bar of one's own, and a loop that is left early: the bar stays where it was.

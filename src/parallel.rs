@@ -56,7 +56,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 pub use backend::{Backend, Prefer, Registered, register_parallel_backend};
 pub use config::parallel_config;
 pub use error::ParallelError;
-pub use executor_core::{Delayed, delayed};
+pub use executor_core::delayed::{Delayed, delayed};
 pub use generator::{Aborted, Generator};
 pub use pre_dispatch::PreDispatch;
 pub use sharedmem::SharedMemory;

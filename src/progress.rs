@@ -17,16 +17,16 @@
 //! print with [`suspend`](indicatif::ProgressBar::suspend) of a bar of your own.
 
 use executor_core::{AsCompleted, AsCompletedTimeout, AsFuture, Delayed, Map, TaskError, Timeout, Value};
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
-use std::{iter::FusedIterator, time::Duration};
+use indicatif::{ProgressBar, ProgressFinish, ProgressState, ProgressStyle};
+use std::{fmt, iter::FusedIterator, time::Duration};
 
 use crate::parallel::{Generator, ParallelError};
 
 /// How often a bar is drawn anew when nothing comes, so that its clock goes on.
 const TICK: Duration = Duration::from_millis(200);
 
-const BAR: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {elapsed}, {eta} left {msg}";
-const COUNT: &str = "{spinner} {human_pos} {per_sec} {elapsed} {msg}";
+const BAR: &str = "{wide_bar} {human_pos}/{human_len} {rate} {elapsed}, {eta} left {msg}";
+const COUNT: &str = "{spinner} {human_pos} {rate} {elapsed} {msg}";
 
 /// Results that can be shown to come. Implemented for [`Map`], [`AsCompleted`] with or without a limit, and [`Generator`].
 ///
@@ -160,7 +160,14 @@ impl Chosen {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are constants, and right")
+    let style = ProgressStyle::with_template(template).expect("the templates are constants, and right");
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // What cannot be written now is drawn anew soon.
+        let _ = match state.per_sec() {
+            fast if fast >= 10.0 => write!(out, "{fast:.0}/s"),
+            slow => write!(out, "{slow:.2}/s"),
+        };
+    })
 }
 
 /// A bar, and what it was told.

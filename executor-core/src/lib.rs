@@ -21,7 +21,7 @@
 //! | [`error`] | every ending |
 //! | [`blocking`], `waits` | what a worker does while it waits, and when it must not |
 //! | [`current`] | how a running call learns that it is to stop |
-//! | [`delayed`] | calls that are described now and made later |
+//! | [`mod@delayed`] | calls that are described now and made later |
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
 //! | [`admission`] | how many calls a pool takes in |
 //! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |

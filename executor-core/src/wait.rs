@@ -199,6 +199,19 @@ impl<F: AsFuture> AsCompleted<F> {
     ///
     /// # Errors
     /// [`Timeout`], when the limit passes first. The iterator can be advanced further.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    /// use std::{thread::sleep, time::Duration};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut futures = as_completed([pool.submit(|ms| sleep(Duration::from_millis(ms)), 20)]);
+    /// while futures.next_timeout(Duration::from_millis(5)).is_err() {
+    ///     println!("{} to come", futures.remaining());
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn next_timeout(&mut self, limit: Duration) -> Result<Option<F>, Timeout> {
         if self.pending.is_empty() {
             return Ok(None);
@@ -369,6 +382,19 @@ mod tests {
     use super::*;
     use crate::task::Task;
     use std::sync::Weak;
+
+    #[test]
+    fn the_next_one_can_be_awaited_for_a_while() {
+        let (tasks, futures): (Vec<_>, Vec<_>) = (0..2).map(|x| Task::local(move || x)).unzip();
+        let mut each = as_completed(&futures);
+        assert_eq!(each.next_timeout(Duration::ZERO), Err(Timeout { unfinished: 2, total: 2 }));
+        for (task, left) in tasks.into_iter().zip([1, 0]) {
+            task.run(|| ());
+            assert!(each.next_timeout(Duration::MAX).unwrap().is_some_and(Future::done));
+            assert_eq!((each.pending().count(), each.remaining()), (left, left));
+        }
+        assert_eq!(each.next_timeout(Duration::ZERO), Ok(None), "there is nothing to wait for");
+    }
 
     /// WAIT-12, ASC-08, ASC-09: whatever ends a wait, its futures forget it.
     #[test]

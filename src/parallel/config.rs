@@ -19,7 +19,7 @@ thread_local! {
 /// use concurrent_futures::parallel::{Parallel, delayed, parallel_config};
 ///
 /// fn library() -> Vec<u32> {
-///     Parallel::new().run((0..3).map(|x| delayed(|x| x * x)(x))).unwrap()
+///     Parallel::new().run((0..3).map(|x| delayed(|x: u32| x * x)(x))).unwrap()
 /// }
 ///
 /// let squares = parallel_config(Parallel::new().n_jobs(2).backend("threading"), library);

@@ -20,6 +20,7 @@ use std::{
 };
 
 use super::{
+    Aborted,
     batches::Batches,
     verbose::{Progress, Report},
 };
@@ -205,21 +206,24 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Dispatch<I, R> {
 
 impl<I, R: Value> Dispatch<I, R> {
     /// Gives up what is not done: cancels what has not begun, stops what runs in worker processes, and asks to stop
-    /// what runs on threads. Returns how many calls that are.
-    pub(super) fn abort(&mut self) -> usize {
+    /// what runs on threads. Returns how many calls that are, and how many were done and have not come back.
+    pub(super) fn abort(&mut self) -> Aborted {
+        let mut unused = 0;
         self.calls = None;
         self.ahead = None;
         self.held = None;
         for future in self.under_way.pending() {
-            if !future.cancel() {
+            if future.done() {
+                unused += self.places[&future.id()].len();
+            } else if !future.cancel() {
                 future.kill();
             }
         }
         self.under_way = as_completed([]);
         self.places.clear();
-        let given_up = self.undone.len();
+        let cancelled = self.undone.len() - unused;
         self.undone.clear();
-        given_up
+        Aborted { unused, cancelled }
     }
 
     /// Whether all has come back.

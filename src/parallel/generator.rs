@@ -25,7 +25,7 @@ pub struct Generator<I: Iterator<Item = Delayed<R>>, R: Value> {
     dispatch: Dispatch<I, R>,
     /// In whose order results come.
     order: Order<R>,
-    /// How many more results than `pre_dispatch` may wait for being taken.
+    /// How many results may wait for being taken, or for an earlier one.
     most: Option<usize>,
     is_sequential: bool,
     timeout: Option<Duration>,
@@ -106,9 +106,10 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Generator<I, R> {
     fn give_up(&mut self) -> Aborted {
         let was_over = self.is_over || self.dispatch.is_over();
         self.is_over = true;
-        let aborted = Aborted { unused: self.order.len(), cancelled: self.dispatch.abort() };
+        let Aborted { unused, cancelled } = self.dispatch.abort();
+        let aborted = Aborted { unused: unused + self.order.len(), cancelled };
         self.order.clear();
-        if aborted.cancelled > 0 {
+        if cancelled > 0 {
             // Its threads may be busy for a while with what nobody wants.
             self.kept.forget();
         }
@@ -125,7 +126,7 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Generator<I, R> {
         &mut self,
         keep: impl Fn(Result<R, TaskError>) -> Result<T, ParallelError>,
     ) -> Result<Vec<T>, ParallelError> {
-        let mut kept: Vec<Option<T>> = Vec::with_capacity(self.dispatch.left().unwrap_or(0));
+        let mut kept: Vec<Option<T>> = Vec::new();
         let mut missing = 0;
         loop {
             self.dispatch.fill();
