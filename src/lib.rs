@@ -42,7 +42,6 @@
 //! - What only threads can do has its own names: [`ThreadPoolExecutor::spawn`], [`ThreadPoolExecutor::scope`],
 //!   [`ThreadPoolExecutor::join`].
 
-#[cfg(feature = "process")]
 pub mod parallel;
 mod pool;
 #[cfg(feature = "progress")]

@@ -2,7 +2,7 @@
 //!
 //! | this call is made | unless told, its calls are made |
 //! |---|---|
-//! | by the program itself | in processes |
+//! | by the program itself | in processes (without the feature `process`: on threads) |
 //! | in a call of these, or of any pool | on threads |
 //! | in a call of those | on its own thread |
 
@@ -11,9 +11,10 @@ use executor_core::{
     cpu::{cpu_count, effective_n_jobs},
     sync::Mutex,
 };
+#[cfg(feature = "process")]
 use executor_process::{ProcessPoolExecutor, worker};
 use executor_thread::ThreadPoolExecutor;
-use std::{cell::Cell, collections::BTreeMap, env, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, env, fmt, num::NonZeroUsize, sync::Arc};
 
 use super::{Choices, error::ParallelError};
 use crate::sequential::SequentialExecutor;
@@ -23,7 +24,8 @@ use crate::sequential::SequentialExecutor;
 const MAX_LEVEL: u32 = 10;
 
 /// How long the processes of the shared pool wait for another parallel call.
-const IDLE: Duration = Duration::from_secs(300);
+#[cfg(feature = "process")]
+const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Where a [`Parallel`](super::Parallel)'s calls are made.
 ///
@@ -37,7 +39,8 @@ pub enum Backend {
     /// On threads of this process.
     Threading,
     /// In worker processes: those of the pool that the whole program
-    /// [shares](crate::ProcessPoolExecutorBuilder::build_shared). The part of joblib's `loky`.
+    /// [shares](crate::ProcessPoolExecutorBuilder::build_shared). The part of joblib's `loky`. An error without the feature
+    /// `process`.
     Process,
     /// On this executor, whatever it is. It has as many workers as it has, whatever `n_jobs` says.
     Executor(
@@ -171,7 +174,10 @@ thread_local! {
 }
 
 fn place() -> Place {
+    #[cfg(feature = "process")]
     let above = worker::depth();
+    #[cfg(not(feature = "process"))]
+    let above = 0;
     PLACE.get().unwrap_or_else(|| {
         let in_some_pool = u32::from(blocking::current_home().is_some());
         Place { level: above + in_some_pool, share: if above > 0 { share_of_worker() } else { cpu_count() } }
@@ -192,6 +198,7 @@ pub(super) struct Plan {
     /// A constraint was stronger than what was chosen around.
     pub(super) overrides: Option<Backend>,
     place: Place,
+    #[cfg_attr(not(feature = "process"), expect(dead_code, reason = "it is told to worker processes"))]
     inner_threads: Option<usize>,
 }
 
@@ -205,7 +212,8 @@ impl Plan {
         let mut overrides = None;
         let by_level = || match (place.level, all.prefer) {
             (0, Some(Prefer::Threads)) => Backend::Threading,
-            (0, _) => Backend::Process,
+            (0, _) if cfg!(feature = "process") => Backend::Process,
+            (0, _) => Backend::Threading,
             (1, _) => Backend::Threading,
             _ => Backend::Sequential,
         };
@@ -264,19 +272,28 @@ impl Plan {
             .build()
     }
 
+    #[cfg(feature = "process")]
+    fn processes(&self) -> Result<Arc<dyn Executor>, BuildError> {
+        let mut builder = ProcessPoolExecutor::builder().max_workers(self.n_jobs.get()).idle_timeout(IDLE);
+        if let Some(threads) = self.inner_threads {
+            builder = builder.inner_max_num_threads(threads);
+        }
+        Ok(builder.build_shared()?)
+    }
+
+    #[cfg(not(feature = "process"))]
+    fn processes(&self) -> Result<Arc<dyn Executor>, BuildError> {
+        let why = "this program was built without the feature `process` of `concurrent-futures`";
+        Err(BuildError::Unsupported(why.into()))
+    }
+
     /// The executor, and whether it is worth keeping.
     pub(super) fn executor(&self) -> Result<(Arc<dyn Executor>, Keep), BuildError> {
         Ok(match &self.backend {
             Backend::Sequential => (Arc::new(SequentialExecutor::new()), Keep::No),
             Backend::Threading => (Arc::new(self.threads()?), Keep::Yes),
-            Backend::Process => {
-                let mut builder = ProcessPoolExecutor::builder().max_workers(self.n_jobs.get()).idle_timeout(IDLE);
-                if let Some(threads) = self.inner_threads {
-                    builder = builder.inner_max_num_threads(threads);
-                }
-                // It is kept where it is, and may have become another one since.
-                (builder.build_shared()?, Keep::No)
-            }
+            // It is kept where it is, and may have become another one since.
+            Backend::Process => (self.processes()?, Keep::No),
             Backend::Executor(executor) => (Arc::clone(executor), Keep::No),
             Backend::Registered(registered) => ((registered.make)(self.n_jobs)?, Keep::Yes),
         })
