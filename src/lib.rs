@@ -56,10 +56,11 @@ pub use executor_core::cpu;
 pub use executor_core::cpu::{cpu_count, effective_n_jobs};
 pub use executor_core::{
     ALL_COMPLETED, AsCompleted, AsCompletedTimeout, AsFuture, AsyncResult, BrokenCause, BuildError, CancelOnDrop,
-    CancelToken, Cancelled, Context, CurrentTask, DropPolicy, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION,
-    Failure, Future, Map, NotYet, Panic, Priority, Rejected, ResourceLimit, ReturnWhen, SharedValue, Shutdown,
-    ShutdownReport, TaskError, TaskId, TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerLost,
-    as_completed, current_task, wait, wait_timeout,
+    CancelToken, Cancelled, Context, CurrentTask, DropPolicy, Dump, Executor, Exit, FIRST_COMPLETED, FIRST_EXCEPTION,
+    Failure, Function, Future, Map, NotYet, Observer, Panic, Priority, Rejected, ResourceLimit, ReturnWhen,
+    RunningTask, SharedValue, Shutdown, ShutdownReport, Stats, TaskError, TaskEvent, TaskEventKind, TaskId,
+    TaskOptions, Timeout, Value, WaitError, Waited, WhenFull, With, WorkerEnd, WorkerEvent, WorkerEventKind,
+    WorkerInfo, WorkerKind, WorkerLost, as_completed, current_task, wait, wait_timeout,
 };
 #[cfg(feature = "process")]
 pub use executor_process::{
@@ -90,7 +91,8 @@ pub mod backend {
     #[cfg(feature = "retry")]
     pub use executor_core::portable;
     pub use executor_core::{
-        Task, admission, attachments, blocking, cell, context, current, levels, retry, task, worker_call,
+        Task, admission, attachments, blocking, cell, context, current, levels, observe, retry, seat, stats, task,
+        worker_call,
     };
 }
 

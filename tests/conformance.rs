@@ -187,6 +187,15 @@ bind! { Threads in threads, Processes in processes: {
         higher_priorities_begin_first
         lower_priorities_grow_old
         levels_lose_nothing;
+    observing:
+        counters_follow_calls
+        counters_end_with_the_pool
+        a_chunk_fails_with_its_item
+        a_dump_lists_what_runs
+        counters_are_seen_through_any_executor
+        observers_are_told_everything
+        further_attempts_are_told
+        an_observer_holds_up_no_call;
     worker:
         state_lives_as_long_as_its_worker
         a_failing_finalizer_hurts_nobody

@@ -13,6 +13,7 @@ mod fault_matrix;
 mod faults;
 mod fuzz_corpus;
 mod limits;
+mod observing;
 mod ordering;
 mod output;
 mod parallel;

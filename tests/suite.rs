@@ -8,6 +8,7 @@ pub(crate) mod future;
 pub(crate) mod initializer;
 pub(crate) mod map;
 pub(crate) mod nested;
+pub(crate) mod observing;
 pub(crate) mod pool;
 pub(crate) mod pressure;
 pub(crate) mod retrying;

@@ -2,8 +2,8 @@
 //! A test waits for a condition, never for a time; the deadline only ends a test that would hang.
 
 use concurrent_futures::{
-    BuildError, DropPolicy, Executor, ProcessPoolExecutor, ProcessPoolExecutorBuilder, StartMethod, ThreadPoolExecutor,
-    WhenFull,
+    BuildError, DropPolicy, Executor, Observer, ProcessPoolExecutor, ProcessPoolExecutorBuilder, StartMethod,
+    TaskEvent, TaskEventKind, TaskId, ThreadPoolExecutor, WhenFull, WorkerEvent,
 };
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, pidfd_send_signal, setrlimit,
@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -58,6 +59,7 @@ pub(crate) struct Choices {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) initializer: Option<Hook>,
     pub(crate) finalizer: Option<Hook>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
 /// A function for each worker, and its argument.
@@ -76,6 +78,9 @@ macro_rules! build {
         }
         if let Some((function, args)) = choices.initializer {
             builder = builder.initializer(function, args);
+        }
+        if let Some(observer) = choices.observer {
+            builder = builder.observer(observer);
         }
         if let Some((function, args)) = choices.finalizer {
             builder = builder.finalizer(function, args);
@@ -360,6 +365,53 @@ pub(crate) fn pass((open, log): Key) {
             return;
         }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Keeps what it is told, in the order in which it was.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub(crate) tasks: Mutex<Vec<TaskEvent>>,
+    pub(crate) workers: Mutex<Vec<WorkerEvent>>,
+    gate: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Recorder {
+    /// One that hears nothing of tasks before it is let.
+    pub(crate) fn holding(gate: mpsc::Receiver<()>) -> Recorder {
+        Recorder { gate: Mutex::new(Some(gate)), ..Recorder::default() }
+    }
+
+    /// What happened to one task.
+    pub(crate) fn kinds(&self, task: TaskId) -> Vec<&'static str> {
+        let tasks = self.tasks.lock().unwrap();
+        tasks.iter().filter(|event| event.task == task).map(|event| kind(&event.kind)).collect()
+    }
+}
+
+fn kind(kind: &TaskEventKind) -> &'static str {
+    match kind {
+        TaskEventKind::Submitted => "submitted",
+        TaskEventKind::Started { .. } => "started",
+        TaskEventKind::Retried { .. } => "retried",
+        TaskEventKind::Ended { error: None } => "done",
+        TaskEventKind::Ended { error: Some(error) } if error.is_cancelled() => "cancelled",
+        TaskEventKind::Ended { .. } => "failed",
+        _ => "something else",
+    }
+}
+
+impl Observer for Recorder {
+    fn task(&self, event: &TaskEvent) {
+        if let Some(gate) = self.gate.lock().unwrap().take() {
+            // An error is a test that is over.
+            let _ = gate.recv();
+        }
+        self.tasks.lock().unwrap().push(event.clone());
+    }
+
+    fn worker(&self, event: &WorkerEvent) {
+        self.workers.lock().unwrap().push(event.clone());
     }
 }
 

@@ -85,6 +85,7 @@ fn unsafe_lives_in_few_files_and_explains_itself() {
         "executor-core/src/cell.rs",
         "executor-core/src/linkage.rs",
         "executor-core/src/portable.rs",
+        "executor-core/src/seat.rs",
         "executor-process/src/claims.rs",
         "executor-process/src/segment.rs",
         "executor-process/src/cpu_timer.rs",

@@ -5,13 +5,14 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use crate::{
     drive::Drive,
+    stats::{Counted, Stats},
     sync::{Condvar, Mutex},
 };
 
@@ -37,6 +38,9 @@ pub struct Admission {
     capacity: usize,
     limit: AtomicUsize,
     inside: AtomicUsize,
+    done: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
     waiting: Mutex<usize>,
     room: Condvar,
     /// What moves the calls inside along, if whoever waits for them can.
@@ -46,9 +50,14 @@ pub struct Admission {
 /// A call's place among those that are inside. Dropping it makes room: a task does so as it ends, however it ends.
 #[derive(Debug)]
 #[must_use = "dropping it makes room for another call"]
-pub struct Permit(Arc<Admission>);
+pub struct Permit(Arc<Admission>, Option<Counted>);
 
 impl Permit {
+    /// How the call has ended. Counted as it leaves.
+    pub(crate) fn note(&mut self, counted: Counted) {
+        self.1 = Some(counted);
+    }
+
     /// What moves the call along.
     pub(crate) fn driver(&self) -> Option<Arc<dyn Drive>> {
         self.0.driver.get()?.upgrade()
@@ -57,6 +66,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        let counter = match self.1 {
+            None => None, // it was not accepted after all
+            Some(Counted::Done) => Some(&self.0.done),
+            Some(Counted::Failed) => Some(&self.0.failed),
+            Some(Counted::Cancelled) => Some(&self.0.cancelled),
+        };
+        // ORDERING: Relaxed; it orders nothing.
+        counter.into_iter().for_each(|counter| _ = counter.fetch_add(1, Ordering::Relaxed));
         self.0.leave();
     }
 }
@@ -77,6 +94,9 @@ impl Admission {
             capacity: capacity.unwrap_or(usize::MAX),
             limit: AtomicUsize::new(capacity.unwrap_or(usize::MAX).saturating_add(max_workers.get())),
             inside: AtomicUsize::new(0),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
             waiting: Mutex::new(0),
             room: Condvar::new(),
             driver: OnceLock::new(),
@@ -111,6 +131,13 @@ impl Admission {
         self.inside.load(Ordering::SeqCst)
     }
 
+    /// Adds the calls that have left, by how they ended.
+    pub fn add_to(&self, stats: &mut Stats) {
+        stats.done += self.done.load(Ordering::Relaxed);
+        stats.failed += self.failed.load(Ordering::Relaxed);
+        stats.cancelled += self.cancelled.load(Ordering::Relaxed);
+    }
+
     /// Takes a call in, if there is room.
     ///
     /// # Errors
@@ -122,7 +149,7 @@ impl Admission {
             .inside
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < limit).then_some(inside + 1));
         match entered {
-            Ok(_) => Ok(Permit(Arc::clone(self))),
+            Ok(_) => Ok(Permit(Arc::clone(self), None)),
             Err(_) => Err(Full { capacity: self.capacity }),
         }
     }
@@ -130,7 +157,7 @@ impl Admission {
     /// Takes a call in, whether there is room or not.
     pub fn force_enter(self: &Arc<Self>) -> Permit {
         self.inside.fetch_add(1, Ordering::SeqCst);
-        Permit(Arc::clone(self))
+        Permit(Arc::clone(self), None)
     }
 
     /// Takes a call in as soon as there is room, or the pool is closed: then it is to be refused by who refuses all others.

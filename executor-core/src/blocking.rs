@@ -11,11 +11,17 @@ use std::{
     fmt,
     marker::PhantomData,
     num::NonZeroUsize,
+    panic::Location,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+};
+
+use crate::{
+    error::TaskId,
+    stats::{Counters, Made},
 };
 
 /// Names a pool whose waiting workers may run its tasks in place.
@@ -48,6 +54,17 @@ pub trait Worker {
 
     /// It is back.
     fn unblock(&self);
+
+    /// The thread, waiting in a call, makes another one in place.
+    fn begin_in_place(&self, task: TaskId, site: &'static Location<'static>) {
+        let _ = (task, site);
+        Counters::begin_in_place_at(self.home().number());
+    }
+
+    /// That one is over.
+    fn end_in_place(&self, made: Made) {
+        Counters::end_in_place_at(self.home().number(), made);
+    }
 
     /// What becomes true when the pool asks all that runs to stop.
     fn stopping(&self) -> Option<Arc<AtomicBool>> {
@@ -161,6 +178,18 @@ pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
     let at_home = current_home().is_some_and(|current| current.number() == home);
     if at_home {
         let _ = nested(task, |task| task());
+    }
+}
+
+pub(crate) fn begin_in_place(task: TaskId, site: &'static Location<'static>) {
+    if let Some(worker) = worker() {
+        worker.begin_in_place(task, site);
+    }
+}
+
+pub(crate) fn end_in_place(made: Made) {
+    if let Some(worker) = worker() {
+        worker.end_in_place(made);
     }
 }
 

@@ -40,15 +40,17 @@ use crate::{
     admission::Permit,
     arrivals::Arrivals,
     attachments::Encoded,
-    blocking::Home,
+    blocking::{self, Home},
     call::Call,
     current::{self, StopSource},
     error::{BrokenCause, Failure, TaskError, TaskId},
     future::Future,
+    observe::{self, Buffer, TaskEvent, TaskEventKind, WorkerInfo},
     options::TaskOptions,
     panic::{catch, drop_quietly},
     retry::Tried,
     state::{Event, State},
+    stats::{Counted, Counters, Made},
     sync::{Condvar, Mutex, MutexGuard},
     task::{Retries, Task},
     timer, waits,
@@ -88,6 +90,33 @@ struct Extras {
     retries: OnceCell<Weak<dyn Retries>>,
     attempts: AtomicU32,
     tried: Mutex<Tried>,
+    observed: OnceCell<Observed>,
+}
+
+/// Who is told of one task.
+struct Observed {
+    buffer: Arc<Buffer>,
+    function: observe::Function,
+    elsewhere: Mutex<Elsewhere>,
+}
+
+/// What is known of a call in another process.
+#[derive(Default)]
+struct Elsewhere {
+    began: bool,
+    ended: Option<Instant>,
+}
+
+impl Extras {
+    fn new(options: &Arc<TaskOptions>) -> Box<Extras> {
+        Box::new(Extras {
+            options: Arc::clone(options),
+            retries: OnceCell::new(),
+            attempts: AtomicU32::new(0),
+            tried: Mutex::default(),
+            observed: OnceCell::new(),
+        })
+    }
 }
 
 impl fmt::Debug for Extras {
@@ -104,12 +133,66 @@ impl Header {
 
     /// The first choice is the nearest to the call, and holds.
     pub(crate) fn choose(&self, options: &Arc<TaskOptions>) {
-        let _ = self.extras.set(Box::new(Extras {
-            options: Arc::clone(options),
-            retries: OnceCell::new(),
-            attempts: AtomicU32::new(0),
-            tried: Mutex::default(),
-        }));
+        let _ = self.extras.set(Extras::new(options));
+    }
+
+    fn observe(&self, buffer: &Arc<Buffer>, function: observe::Function) {
+        static NO_OPTIONS: OnceCell<Arc<TaskOptions>> = OnceCell::new();
+        let extras = self.extras.get_or_init(|| Extras::new(NO_OPTIONS.get_or_init(Arc::default)));
+        let observed = Observed { buffer: Arc::clone(buffer), function, elsewhere: Mutex::default() };
+        // A task that comes back, for another attempt or from a queue that was full, is known already.
+        if let Ok(observed) = extras.observed.try_insert(observed) {
+            self.tell_at(Instant::now(), observed, TaskEventKind::Submitted);
+        }
+    }
+
+    fn observed(&self) -> Option<&Observed> {
+        self.extras.get()?.observed.get()
+    }
+
+    /// The call begins on this thread.
+    fn tell_start(&self) {
+        if let Some(observed) = self.observed() {
+            let worker = observe::this_worker(&observed.buffer.pool);
+            self.tell_at(Instant::now(), observed, TaskEventKind::Started { worker });
+        }
+    }
+
+    fn tell_at(&self, at: Instant, observed: &Observed, kind: TaskEventKind) {
+        let Observed { buffer, function, .. } = observed;
+        buffer.task(TaskEvent {
+            at,
+            pool: Arc::clone(&buffer.pool),
+            task: self.id,
+            submitted_at: self.site,
+            function: *function,
+            kind,
+        });
+    }
+
+    /// Tells of the end of an attempt, which may have been elsewhere.
+    fn tell_end(&self, kind: impl FnOnce() -> TaskEventKind) {
+        if let Some(observed) = self.observed() {
+            let elsewhere = mem::take(&mut *observed.elsewhere.lock());
+            self.tell_at(elsewhere.ended.unwrap_or_else(Instant::now), observed, kind());
+        }
+    }
+
+    /// A call began in another process, and perhaps ended there.
+    pub(crate) fn ran(&self, worker: &Arc<WorkerInfo>, began: Instant, ended: Option<Instant>) {
+        let Some(observed) = self.observed() else { return };
+        let is_known = {
+            let mut elsewhere = observed.elsewhere.lock();
+            elsewhere.ended = ended.or(elsewhere.ended);
+            mem::replace(&mut elsewhere.began, true)
+        };
+        if !is_known {
+            self.tell_at(began, observed, TaskEventKind::Started { worker: Arc::clone(worker) });
+        }
+    }
+
+    pub(crate) fn begins_unobserved(&self) -> bool {
+        self.observed().is_some_and(|observed| !observed.elsewhere.lock().began)
     }
 
     /// Where the task goes for another attempt.
@@ -293,7 +376,8 @@ pub(crate) trait Runnable: Send + Sync {
     fn resume(&self);
     /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
     /// its publication, or at once if there was nothing to do.
-    fn run(self: Arc<Self>, over: &mut dyn FnMut());
+    fn run(self: Arc<Self>, over: &mut dyn FnMut(Made));
+    fn observe(&self, buffer: &Arc<Buffer>);
     /// Takes the work out and encodes it. `None`: it is cancelled, or has just failed.
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>>;
     fn dispatch(&self, lease: Lease) -> bool;
@@ -309,6 +393,8 @@ pub(crate) trait Runnable: Send + Sync {
     /// As `cancel`, for a thread that must not run callbacks.
     fn call_off(self: Arc<Self>) -> Option<Announcement>;
     fn is_over(&self) -> bool;
+    /// Whether whoever takes it from a queue finds nothing to do.
+    fn is_void(&self) -> bool;
 }
 
 /// The user's end.
@@ -473,6 +559,15 @@ impl<W: Work> Cell<W> {
             return None;
         };
         shared.state = next;
+        if shared.permit.is_some() || self.header.observed().is_some() {
+            let failure = Self::failure_in(&slot);
+            let counted = match (event, &failure) {
+                (Event::Cancel, _) => Counted::Cancelled,
+                (_, None) => Counted::Done,
+                (_, Some(_)) => Counted::Failed,
+            };
+            self.ends(&mut shared, counted, || failure);
+        }
         self.fill(&shared, slot);
         let work = shared.work.take();
         shared.lease = None;
@@ -492,6 +587,25 @@ impl<W: Work> Cell<W> {
             None => self.publish(shared),
         }
         None
+    }
+
+    /// The task has ended: tells who counts, and who observes.
+    fn ends(&self, shared: &mut Shared<W>, counted: Counted, failure: impl FnOnce() -> Option<Failure>) {
+        if let Some(permit) = &mut shared.permit {
+            permit.note(counted);
+        }
+        // LOCK: a cell's, then a buffer's; nobody takes them the other way round.
+        self.header.tell_end(|| TaskEventKind::Ended { error: failure().map(|failure| self.error(failure)) });
+    }
+
+    /// How a slot that is to be filled has ended its task.
+    fn failure_in(slot: &Slot<W::Output>) -> Option<Failure> {
+        match slot {
+            Slot::Ready(Ok(output)) => W::first_failure(output).cloned(),
+            Slot::Ready(Err(error)) => Some(error.failure().clone()),
+            Slot::Encoded(reply) => (Self::travel().first_failure)(&reply.bytes),
+            Slot::Empty | Slot::Decoding | Slot::Taken => None,
+        }
     }
 
     /// Runs callbacks until there are none left, then publishes. `over`, which is a backend's, is called in between, under
@@ -551,6 +665,8 @@ impl<W: Work> Cell<W> {
             }
             return if shared.state == State::Cancelled { Cancel::Before } else { Cancel::Refused };
         }
+        // LOCK: a cell's, then that of the pools' counters; nobody takes them the other way round.
+        Counters::count_cancelled(self.header.home.load(Ordering::Relaxed), !shared.pauses);
         // The lock is held from the revocation on, so nobody can put the task elsewhere meanwhile.
         drop(self.end(shared, Event::Cancel, Slot::Ready(Err(self.error(Failure::Cancelled)))));
         Cancel::Now
@@ -619,6 +735,7 @@ impl<W: Work> Cell<W> {
         }
         shared.state = shared.state.after(Event::Retry)?;
         shared.lease = None;
+        self.header.tell_end(|| TaskEventKind::Retried { error, pause });
         if let Some(copy) = copy {
             shared.pauses = true;
             shared.work = copy.take();
@@ -673,6 +790,52 @@ impl<W: Work> Cell<W> {
         catch(|| work.run())
     }
 
+    /// Makes a call that was started.
+    fn make(self: Arc<Self>, work: W, over: &mut dyn FnMut(Made)) {
+        let outcome = match self.header.extras.get() {
+            None => self.call(work),
+            Some(extras) => {
+                self.header.tell_start();
+                let (retries, mut copy) = self.prepare_retry(extras, &work);
+                let outcome = self.call_within_limit(work, extras);
+                let failure = match &outcome {
+                    Ok(output) => W::failure_in(output),
+                    Err(failure) => Some(failure),
+                };
+                let failure = failure.filter(|_| copy.is_some());
+                let pause = failure.and_then(|failure| self.try_again(failure, Some(&mut copy)));
+                drop_quietly(copy);
+                if let Some((retries, pause)) = retries.zip(pause) {
+                    drop_quietly(outcome);
+                    retries.retry(Task::again(Arc::clone(&self) as Arc<dyn Runnable>), pause);
+                    return over(Made::Again);
+                }
+                outcome
+            }
+        };
+        let outcome = outcome.map_err(|failure| self.error(failure));
+        let failure = match &outcome {
+            Ok(output) => W::first_failure(output),
+            Err(error) => Some(error.failure()),
+        };
+        let counted = if failure.is_some() { Counted::Failed } else { Counted::Done };
+        let mut shared = self.shared.lock();
+        let Some(next) = shared.state.after(Event::Settle) else {
+            // Its limit has passed, and that was its outcome.
+            drop(shared);
+            drop_quietly(outcome);
+            over(Made::Failed);
+            return drop_quietly(self);
+        };
+        shared.state = next;
+        self.ends(&mut shared, counted, || failure.cloned());
+        self.fill(&shared, Slot::Ready(outcome));
+        // Here, on the thread of the call: it is busy until its callbacks have run.
+        let made = if counted == Counted::Done { Made::Done } else { Made::Failed };
+        self.announce(shared, &mut || over(made));
+        drop_quietly(self); // the last handle drops the outcome, which is user code
+    }
+
     fn call_within_limit(self: &Arc<Self>, work: W, extras: &Extras) -> Result<W::Output, Failure> {
         let attempt = self.header.attempts();
         let entry = extras.options.chosen_time_limit().map(|limit| self.watch(limit, attempt)).transpose();
@@ -711,42 +874,17 @@ impl<W: Work> Runnable for Cell<W> {
         &self.header
     }
 
-    fn run(self: Arc<Self>, over: &mut dyn FnMut()) {
-        let Some(work) = self.start() else { return over() };
-        let outcome = match self.header.extras.get() {
-            None => self.call(work),
-            Some(extras) => {
-                let (retries, mut copy) = self.prepare_retry(extras, &work);
-                let outcome = self.call_within_limit(work, extras);
-                let failure = match &outcome {
-                    Ok(output) => W::failure_in(output),
-                    Err(failure) => Some(failure),
-                };
-                let failure = failure.filter(|_| copy.is_some());
-                let pause = failure.and_then(|failure| self.try_again(failure, Some(&mut copy)));
-                drop_quietly(copy);
-                if let Some((retries, pause)) = retries.zip(pause) {
-                    drop_quietly(outcome);
-                    retries.retry(Task::again(Arc::clone(&self) as Arc<dyn Runnable>), pause);
-                    return over();
-                }
-                outcome
-            }
-        };
-        let outcome = outcome.map_err(|failure| self.error(failure));
-        let mut shared = self.shared.lock();
-        let Some(next) = shared.state.after(Event::Settle) else {
-            // Its limit has passed, and that was its outcome.
-            drop(shared);
-            drop_quietly(outcome);
-            over();
-            return drop_quietly(self);
-        };
-        shared.state = next;
-        self.fill(&shared, Slot::Ready(outcome));
-        // Here, on the thread of the call: it is busy until its callbacks have run.
-        self.announce(shared, over);
-        drop_quietly(self); // the last handle drops the outcome, which is user code
+    fn run(self: Arc<Self>, over: &mut dyn FnMut(Made)) {
+        match self.start() {
+            Some(work) => self.make(work, over),
+            None => over(Made::Nothing),
+        }
+    }
+
+    fn observe(&self, buffer: &Arc<Buffer>) {
+        let function = self.shared.lock().work.as_ref().map(W::function);
+        // One that is over already has never been in a pool.
+        function.into_iter().for_each(|function| self.header.observe(buffer, function));
     }
 
     fn reclaim(&self) -> Option<Box<dyn Any>> {
@@ -840,6 +978,10 @@ impl<W: Work> Runnable for Cell<W> {
     fn is_over(&self) -> bool {
         self.shared.lock().state.is_final()
     }
+
+    fn is_void(&self) -> bool {
+        self.shared.lock().state != State::Pending
+    }
 }
 
 impl<W: Work> Readable<W::Output> for Cell<W> {
@@ -866,7 +1008,10 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn run_here(self: Arc<Self>) {
-        Runnable::run(self, &mut || ());
+        if let Some(work) = self.start() {
+            blocking::begin_in_place(self.header.id, self.header.site);
+            self.make(work, &mut blocking::end_in_place);
+        }
     }
 
     fn has_failed(&self) -> bool {

@@ -282,6 +282,20 @@ pub(crate) mod items {
         }
     }
 
+    /// The first failure in what [`encode_all`] wrote, if there is one. Runs no user code.
+    pub(crate) fn first_failure(list: &[u8]) -> Option<Failure> {
+        let (mut bytes, count, EACH) = parts(list).ok()? else { return None };
+        for _ in 0..count {
+            let length = take_length(&mut bytes).ok()?;
+            let (item, rest) = bytes.split_at_checked(length)?;
+            if let Some((&FAILED, failure)) = item.split_first() {
+                return Some(decode(failure).unwrap_or_else(|unreadable| unreadable));
+            }
+            bytes = rest;
+        }
+        None
+    }
+
     /// The items, how many there are, and in which form.
     fn parts(list: &[u8]) -> Result<(&[u8], usize, u8), Failure> {
         let (&form, list) = list.split_last().ok_or_else(truncated)?;

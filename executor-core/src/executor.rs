@@ -10,6 +10,7 @@ use crate::{
     map::{Map, Target},
     options::TaskOptions,
     shutdown::{Shutdown, ShutdownReport},
+    stats::{Dump, Stats},
     task::Task,
     value::{SharedValue, Value},
     work::Single,
@@ -75,6 +76,36 @@ pub trait Executor: Send + Sync {
     ///
     /// Called by a task of this very pool it does not wait, for that would be waiting for itself.
     fn shutdown(&self, how: Shutdown) -> ShutdownReport;
+
+    /// What the executor does now, and has done so far. Does not wait for calls.
+    ///
+    /// For authors of backends: without an implementation nothing is counted, and all is zero.
+    fn stats(&self) -> Stats {
+        Stats { max_workers: self.max_workers().get(), ..Stats::default() }
+    }
+
+    /// The calls that are being made now, for a program that seems to hang: a line each, if it is printed. Does not wait for
+    /// calls.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ProcessPoolExecutor};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ProcessPoolExecutor::new(1)?;
+    /// let future = pool.submit(|()| std::thread::sleep(Duration::from_secs(60)), ());
+    /// while pool.stats().running == 0 {
+    ///     std::thread::sleep(Duration::from_millis(1));
+    /// }
+    /// let dump = pool.dump();
+    /// eprintln!("{dump}"); // … task 1 for 0.0 s in executor-0-0 (process 4711), submitted at src/main.rs:5:19
+    /// assert_eq!(dump.running[0].task, future.id());
+    /// future.kill();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn dump(&self) -> Dump {
+        Dump::new("executor", self.stats(), Vec::new())
+    }
 
     /// What was chosen for all calls that are submitted through this. For [`With`].
     fn task_options(&self) -> Option<&TaskOptions> {
@@ -259,6 +290,14 @@ macro_rules! executor_through {
                 (**self).try_execute(task, limit)
             }
 
+            fn stats(&self) -> Stats {
+                (**self).stats()
+            }
+
+            fn dump(&self) -> Dump {
+                (**self).dump()
+            }
+
             fn task_options(&self) -> Option<&TaskOptions> {
                 (**self).task_options()
             }
@@ -309,6 +348,14 @@ impl<E: Executor> Executor for With<E> {
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {
         self.executor.shutdown(how)
+    }
+
+    fn stats(&self) -> Stats {
+        self.executor.stats()
+    }
+
+    fn dump(&self) -> Dump {
+        self.executor.dump()
     }
 
     fn task_options(&self) -> Option<&TaskOptions> {

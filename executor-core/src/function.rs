@@ -15,6 +15,9 @@ pub(crate) trait Function<A>: Named<A> + Clone + Send + 'static {
     type Output;
 
     fn call(&self, args: A) -> Self::Output;
+
+    /// Where the function pointer points.
+    fn address(&self) -> *const ();
 }
 
 /// `fn(A) -> R`.
@@ -32,6 +35,10 @@ impl<A: 'static, R: 'static> Function<A> for Plain<A, R> {
     fn call(&self, args: A) -> R {
         (self.0)(args)
     }
+
+    fn address(&self) -> *const () {
+        self.0 as *const ()
+    }
 }
 
 /// `fn(A, B) -> R`, called on pairs.
@@ -48,6 +55,10 @@ impl<A: 'static, B: 'static, R: 'static> Function<(A, B)> for Spread<A, B, R> {
 
     fn call(&self, (a, b): (A, B)) -> R {
         (self.0)(a, b)
+    }
+
+    fn address(&self) -> *const () {
+        self.0 as *const ()
     }
 }
 
@@ -68,5 +79,9 @@ impl<C: SharedValue, A: 'static, R: 'static> Function<A> for Bound<C, A, R> {
 
     fn call(&self, args: A) -> R {
         (self.function)(self.context.get(), args)
+    }
+
+    fn address(&self) -> *const () {
+        self.function as *const ()
     }
 }

@@ -24,6 +24,8 @@
 //! | [`mod@delayed`] | calls that are described now and made later |
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
 //! | [`admission`] | how many calls a pool takes in |
+//! | [`observe`] | who is told of tasks and workers |
+//! | [`stats`], [`seat`] | what is counted of calls, and what is being made now |
 //! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
 //! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | [`cpu`] | how many processors there are to use |
@@ -62,6 +64,7 @@ pub mod levels;
 #[cfg(feature = "transport")]
 pub mod linkage;
 pub mod map;
+pub mod observe;
 pub mod options;
 mod outcomes;
 pub mod panic;
@@ -70,8 +73,10 @@ pub mod portable;
 #[cfg(feature = "transport")]
 pub mod reply;
 pub mod retry;
+pub mod seat;
 pub mod shutdown;
 pub mod state;
+pub mod stats;
 pub mod sync;
 #[cfg(feature = "transport")]
 pub mod target;
@@ -99,9 +104,13 @@ pub use executor::{Executor, With};
 pub use future::{Future, WaitError};
 pub use levels::Priority;
 pub use map::{Map, NotYet};
+pub use observe::{
+    Function, Observer, TaskEvent, TaskEventKind, WorkerEnd, WorkerEvent, WorkerEventKind, WorkerInfo, WorkerKind,
+};
 pub use options::TaskOptions;
 pub use retry::RetryPolicy;
 pub use shutdown::{DropPolicy, Shutdown, ShutdownReport};
+pub use stats::{Dump, RunningTask, Stats};
 #[cfg(feature = "transport")]
 pub use target::ExitReport;
 pub use task::Task;

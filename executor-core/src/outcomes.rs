@@ -35,6 +35,11 @@ impl<T> Outcomes<T> {
         self.failures.is_empty().then_some(&self.values)
     }
 
+    /// The first failure, if there is one.
+    pub(crate) fn first_failure(&self) -> Option<&Failure> {
+        self.failures.first().map(|(_, failure)| failure)
+    }
+
     /// The failure of the only item, if there is one item, and it failed.
     pub(crate) fn only_failure(&self) -> Option<&Failure> {
         match (&self.values[..], &self.failures[..]) {

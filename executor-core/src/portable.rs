@@ -127,14 +127,11 @@ pub(crate) fn name_of<W: Travels>(function: &W::Function) -> Result<CallName, Fa
 
 /// A function that can be named in another process.
 pub(crate) trait Named<A>: Sized {
-    /// Where the function pointer points.
-    fn address(&self) -> *const ();
-
     /// The context to be sent along.
     fn context(&self) -> Result<Option<ContextParcel>, Failure>;
 
     /// # Safety
-    /// `address` must come from [`address`](Self::address) of a value of this very type, in this
+    /// `address` must come from [`address`](Function::address) of a value of this very type, in this
     /// process or moved here by [`Address`].
     unsafe fn from_address(
         address: *const (),
@@ -144,10 +141,6 @@ pub(crate) trait Named<A>: Sized {
 }
 
 impl<A: 'static, R: 'static> Named<A> for Plain<A, R> {
-    fn address(&self) -> *const () {
-        self.0 as *const ()
-    }
-
     fn context(&self) -> Result<Option<ContextParcel>, Failure> {
         Ok(None)
     }
@@ -160,10 +153,6 @@ impl<A: 'static, R: 'static> Named<A> for Plain<A, R> {
 }
 
 impl<A: 'static, B: 'static, R: 'static> Named<(A, B)> for Spread<A, B, R> {
-    fn address(&self) -> *const () {
-        self.0 as *const ()
-    }
-
     fn context(&self) -> Result<Option<ContextParcel>, Failure> {
         Ok(None)
     }
@@ -175,10 +164,6 @@ impl<A: 'static, B: 'static, R: 'static> Named<(A, B)> for Spread<A, B, R> {
 }
 
 impl<C: SharedValue, A: 'static, R: 'static> Named<A> for Bound<C, A, R> {
-    fn address(&self) -> *const () {
-        self.function as *const ()
-    }
-
     fn context(&self) -> Result<Option<ContextParcel>, Failure> {
         self.context.parcel().map(Some)
     }

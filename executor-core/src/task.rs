@@ -8,7 +8,7 @@ use std::{
     fmt,
     panic::Location,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -20,7 +20,9 @@ use crate::{
     error::{BrokenCause, Failure, TaskId},
     future::Future,
     levels::Priority,
+    observe::{Observers, WorkerInfo},
     options::TaskOptions,
+    stats::Made,
     work::{Closure, Work},
 };
 
@@ -85,6 +87,17 @@ impl Task {
         self.0.get().header().id
     }
 
+    /// Its number, and the line that made it.
+    pub(crate) fn identity(&self) -> (TaskId, &'static Location<'static>) {
+        let header = self.0.get().header();
+        (header.id, header.site)
+    }
+
+    /// Has the pool's observers told of what becomes of the task, beginning with its submission.
+    pub fn observe(&self, observers: &Observers) {
+        self.0.get().observe(observers.buffer());
+    }
+
     pub(crate) fn again(runnable: Arc<dyn Runnable>) -> Task {
         Task(Handle(Some(runnable)))
     }
@@ -118,7 +131,12 @@ impl Task {
     /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its
     /// outcome, and its callbacks run here. `over` is called when all that is done and before any wait
     /// for the outcome ends, or at once if there was nothing to do. It must not block, nor touch the task.
-    pub fn run(mut self, mut over: impl FnMut()) {
+    pub fn run(self, mut over: impl FnMut()) {
+        self.run_counted(|_| over());
+    }
+
+    /// As [`run`](Self::run). `over` is told what became of it, for a pool that counts.
+    pub fn run_counted(mut self, mut over: impl FnMut(Made)) {
         self.0.release().run(&mut over);
     }
 
@@ -154,6 +172,12 @@ impl Task {
         self.0.get().is_over()
     }
 
+    /// Whether there is nothing left to do for whoever takes it from a queue: it was cancelled, or is made in place.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.0.get().is_void()
+    }
+
     /// Cancels the task if it has not begun. Returns whether it was this that cancelled it.
     pub fn cancel(mut self) -> bool {
         self.0.release().cancel()
@@ -183,6 +207,18 @@ impl Parcel {
     #[must_use]
     pub fn submitted_at(&self) -> &'static Location<'static> {
         self.handle.get().header().site
+    }
+
+    /// Tells observers, if there are any, that the call began, and perhaps that it ended, in another process. What they are
+    /// told next of the task was then at its end.
+    pub fn ran(&self, worker: &Arc<WorkerInfo>, began: Instant, ended: Option<Instant>) {
+        self.handle.get().header().ran(worker, began, ended);
+    }
+
+    /// Whether anybody observes it, and does not know yet that its call began.
+    #[must_use]
+    pub fn begins_unobserved(&self) -> bool {
+        self.handle.get().header().begins_unobserved()
     }
 
     /// What is to be sent.

@@ -26,6 +26,11 @@ pub(crate) trait Packs: Work {
     /// The same once more, for another attempt. May panic in user code.
     fn copy(&self) -> Result<Self, Failure>;
 
+    /// As [`first_failure`](Work::first_failure), for an output that came as bytes. Runs no user code.
+    fn first_failure_in_value(_: &[u8]) -> Option<Failure> {
+        None
+    }
+
     /// As [`failure_in`](Work::failure_in), for an output that came as bytes. Runs no user code.
     fn failure_in_value(_: &[u8]) -> Option<Failure> {
         None
@@ -41,6 +46,7 @@ pub(crate) const fn of<W: Packs>() -> Travel<W> {
         },
         copy: W::copy,
         failure: |reply| reply::failure_in(reply, |_| None),
+        first_failure: |reply| reply::failure_in(reply, W::first_failure_in_value),
         failure_of_all: |reply| reply::failure_in(reply, W::failure_in_value),
     }
 }
@@ -110,6 +116,10 @@ impl<A: Value, F: Function<A, Output: Value>> Packs for Many<F, A> {
     fn copy(&self) -> Result<Self, Failure> {
         let items = self.items.iter().map(copy).collect::<Result<_, _>>()?;
         Ok(Many { function: self.function.clone(), items })
+    }
+
+    fn first_failure_in_value(value: &[u8]) -> Option<Failure> {
+        codec::items::first_failure(value.split_last_chunk::<8>()?.0)
     }
 
     fn failure_in_value(value: &[u8]) -> Option<Failure> {

@@ -7,6 +7,7 @@
 //! | [`Many`] | `map`, `map_with`: a chunk of items | yes, item by item |
 
 use std::{
+    any,
     marker::PhantomData,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use crate::{
     current::current_task,
     error::Failure,
     function::Function,
+    observe,
     outcomes::Outcomes,
     panic::{catch, forget_contained},
     value::Value,
@@ -36,6 +38,14 @@ pub(crate) trait Work: Sized + Send + 'static {
     fn failure_in(_: &Self::Output) -> Option<&Failure> {
         None
     }
+
+    /// The first failure that an output tells of, of a part of the call or of all of it.
+    fn first_failure(_: &Self::Output) -> Option<&Failure> {
+        None
+    }
+
+    /// What is called, for those who observe.
+    fn function(&self) -> observe::Function;
 }
 
 /// What is done with work that leaves this process, or is to be done once more.
@@ -48,6 +58,8 @@ pub(crate) struct Travel<W: Work> {
     pub(crate) copy: fn(&W) -> Result<W, Failure>,
     /// The failure that a reply tells of. Runs no user code.
     pub(crate) failure: fn(&[u8]) -> Option<Failure>,
+    /// The same, or as [`Work::first_failure`] in the reply's value. Runs no user code.
+    pub(crate) first_failure: fn(&[u8]) -> Option<Failure>,
     /// The same, or as [`Work::failure_in`] in the reply's value. Runs no user code.
     pub(crate) failure_of_all: fn(&[u8]) -> Option<Failure>,
 }
@@ -66,6 +78,10 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Single<F, A> {
 
     fn run(self) -> F::Output {
         self.function.call(self.args)
+    }
+
+    fn function(&self) -> observe::Function {
+        observe::Function::at(self.function.address())
     }
 }
 
@@ -92,6 +108,14 @@ impl<A: Value, F: Function<A, Output: Value>> Work for Many<F, A> {
     fn run(self) -> Self::Output {
         let Many { function, items } = self;
         call_each(items.into(), |item| function.call(item))
+    }
+
+    fn function(&self) -> observe::Function {
+        observe::Function::at(self.function.address())
+    }
+
+    fn first_failure(output: &Self::Output) -> Option<&Failure> {
+        output.outcomes.first_failure()
     }
 
     /// A chunk of a single item is that item's call.
@@ -141,5 +165,9 @@ impl<F: FnOnce() -> R + Send + 'static, R: Send + 'static> Work for Closure<F, R
 
     fn run(self) -> R {
         (self.function)()
+    }
+
+    fn function(&self) -> observe::Function {
+        observe::Function::named(any::type_name::<F>())
     }
 }

@@ -1,6 +1,9 @@
 //! What can be chosen for a process pool.
 
-use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
+use executor_core::{
+    BuildError, DropPolicy, Observer, SharedValue, WhenFull, cpu::cpu_count, observe::ObserverList,
+    worker_call::WorkerCall,
+};
 use std::{
     ffi::{OsStr, OsString},
     fs,
@@ -61,6 +64,7 @@ pub struct ProcessPoolExecutorBuilder {
     pub(crate) output: Output,
     pub(crate) start_method: StartMethod,
     pub(crate) preload: Option<WorkerCall>,
+    pub(crate) observers: ObserverList,
 }
 
 impl ProcessPoolExecutorBuilder {
@@ -248,6 +252,13 @@ impl ProcessPoolExecutorBuilder {
     #[track_caller]
     pub fn preload<A: SharedValue + Clone>(mut self, function: fn(A), args: A) -> Self {
         self.preload = Some(WorkerCall::new(function, args));
+        self
+    }
+
+    /// Tells `observer` what tasks and workers do. There may be several. A call's beginning is told within some hundredths of a
+    /// second, with the time at which it was.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.0.push(Arc::new(observer));
         self
     }
 

@@ -24,8 +24,11 @@ use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use crate::ring;
@@ -50,6 +53,9 @@ struct Words {
     claims: [AtomicU64; SLOTS],
     /// Nanoseconds of the clock that all processes share.
     begun_at: [AtomicU64; SLOTS],
+    ended_at: [AtomicU64; SLOTS],
+    /// The ticket of the call that is being made, plus one; 0: none is. Only told of.
+    current: AtomicU64,
 }
 
 /// The words of one channel, as one of its two sides sees them.
@@ -109,12 +115,36 @@ impl Claims {
     pub(crate) fn begin(&self, ticket: u64) -> bool {
         // ORDERING: Relaxed; published by the exchange, and of no meaning where that fails.
         self.words().begun_at[slot(ticket)].store(now().as_nanos() as u64, Ordering::Relaxed);
-        self.claim(ticket, BEGUN)
+        let begun = self.claim(ticket, BEGUN);
+        if begun {
+            // ORDERING: Relaxed; it is told of, and nothing is read on the strength of it.
+            self.words().current.store(ticket + 1, Ordering::Relaxed);
+        }
+        begun
     }
 
     /// The worker, after it has made the call: how long that took.
-    pub(crate) fn took(&self, ticket: u64) -> Duration {
-        now().saturating_sub(Duration::from_nanos(self.words().begun_at[slot(ticket)].load(Ordering::Relaxed)))
+    pub(crate) fn end(&self, ticket: u64) -> Duration {
+        let (words, now) = (self.words(), now());
+        // ORDERING: Relaxed; published by the reply that follows.
+        words.ended_at[slot(ticket)].store(now.as_nanos() as u64, Ordering::Relaxed);
+        words.current.store(0, Ordering::Relaxed);
+        now.saturating_sub(Duration::from_nanos(words.begun_at[slot(ticket)].load(Ordering::Relaxed)))
+    }
+
+    /// The parent: the call that the worker makes now, if it says so.
+    pub(crate) fn current(&self) -> Option<u64> {
+        self.words().current.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// The parent: when the call was begun, of one that was.
+    pub(crate) fn begun_at(&self, ticket: u64) -> Instant {
+        instant_of(self.words().begun_at[slot(ticket)].load(Ordering::Relaxed))
+    }
+
+    /// The parent: when the call ended, of one that was answered.
+    pub(crate) fn ended_at(&self, ticket: u64) -> Instant {
+        instant_of(self.words().ended_at[slot(ticket)].load(Ordering::Relaxed))
     }
 
     /// How long ago the call was begun, if it was.
@@ -172,6 +202,27 @@ fn pack(ticket: u64, state: u64) -> u64 {
 fn now() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// A time of that clock, as this process's standard library counts. Never one that is still to come, whatever was written.
+fn instant_of(nanos: u64) -> Instant {
+    static PAIR: OnceLock<(Instant, Duration)> = OnceLock::new();
+    // The two are read one after the other; of several pairs that one is nearest to the truth that has the least between them.
+    let (instant, reading) = *PAIR.get_or_init(|| {
+        let pair = || {
+            let (before, reading, after) = (Instant::now(), now(), Instant::now());
+            (after - before, (before + (after - before) / 2, reading))
+        };
+        let pairs = std::iter::repeat_with(pair).take(8);
+        pairs.min_by_key(|(between, _)| *between).expect("there are eight").1
+    });
+    let at = Duration::from_nanos(nanos);
+    let moved = match at.checked_sub(reading) {
+        Some(later) => instant.checked_add(later),
+        None => instant.checked_sub(reading - at),
+    };
+    let now = Instant::now();
+    moved.unwrap_or(now).min(now)
 }
 
 /// The worker's side: whether the call that it makes was asked to stop.
@@ -253,6 +304,29 @@ mod tests {
         assert!(worker.begin(SLOTS as u64) && !worker.is_stopped(SLOTS as u64), "another call in the same word");
         parent.ask_to_stop(0);
         assert!(!worker.is_stopped(SLOTS as u64), "the first one was meant");
+    }
+
+    #[test]
+    fn both_sides_agree_on_when_a_call_was_made() {
+        let (parent, memory) = Claims::create().unwrap();
+        let worker = Claims::map(&memory).unwrap();
+        assert_eq!(parent.current(), None);
+        let before = Instant::now();
+        assert!(worker.begin(5));
+        assert_eq!(parent.current(), Some(5));
+        let took = worker.end(5);
+        let after = Instant::now();
+        assert_eq!(parent.current(), None);
+        let (begun, ended) = (parent.begun_at(5), parent.ended_at(5));
+        // The pair of readings from which both are moved may be a little off.
+        let slack = Duration::from_millis(5);
+        assert!(
+            before <= begun + slack && begun <= ended && ended <= after,
+            "{before:?} {begun:?} {ended:?} {after:?}"
+        );
+        assert_eq!(ended - begun, took);
+        worker.words().ended_at[5].store(u64::MAX, Ordering::Relaxed);
+        assert!(parent.ended_at(5) <= Instant::now(), "a worker's word is not believed");
     }
 
     #[test]

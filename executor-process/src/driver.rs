@@ -15,7 +15,8 @@
 //! claim: that one is lost. All others go back to the front of the queue.
 
 use executor_core::{
-    BrokenCause, Exit, Failure, Priority, ResourceLimit, WorkerLost,
+    BrokenCause, Exit, Failure, Priority, ResourceLimit, RunningTask, WorkerEnd, WorkerEvent, WorkerEventKind,
+    WorkerInfo, WorkerKind, WorkerLost,
     attachments::{Attachments, Encoded},
     codec,
     cpu::cpu_count,
@@ -56,6 +57,9 @@ use crate::{
 /// Reads from a dead worker's standard error at most.
 const LAST_READS: usize = 64;
 
+/// How soon somebody who observes is told that a call has begun.
+const STARTS_PERIOD: Duration = Duration::from_millis(20);
+
 /// How often a worker's memory is looked at.
 const MEMORY_PERIOD: Duration = Duration::from_secs(1);
 
@@ -93,6 +97,8 @@ pub(crate) struct Driver {
     alarm: Option<Instant>,
     /// Workers' standard error is left alone, since too much of it is still to be printed.
     is_muted: bool,
+    /// Calls may begin of which those who observe are to be told before they end.
+    looks_for_starts: bool,
     announcer: Announcer,
     echo: Echo,
     /// If that is how workers are started.
@@ -119,6 +125,7 @@ impl Driver {
             holds_back: false,
             alarm: None,
             is_muted: false,
+            looks_for_starts: false,
             fork_server: None,
         }
     }
@@ -136,6 +143,7 @@ impl Driver {
         self.take_replies(); // what has been answered is neither late nor lost
         self.deal_with(happened);
         self.follow_orders();
+        self.look_for_starts();
         self.assign(Starts::Workers);
         self.rebalance(Starts::Workers);
         self.holds_back = false;
@@ -143,6 +151,7 @@ impl Driver {
         self.close_idle();
         self.flush();
         self.stand_by();
+        self.count_pausing();
         !self.is_done()
     }
 
@@ -230,9 +239,17 @@ impl Driver {
         }
         let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
         let forks = self.fork_server.as_ref().and_then(ForkServer::deadline);
-        let own = pause.into_iter().chain(self.glances_at).chain(forks);
+        let starts = self.looks_for_starts.then(|| Instant::now() + STARTS_PERIOD);
+        let own = pause.into_iter().chain(self.glances_at).chain(forks).chain(starts);
         self.alarm = self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min();
         self.alarm
+    }
+
+    /// Tells those who observe of calls that have begun. The replies would tell of it too, but may be long in coming.
+    fn look_for_starts(&mut self) {
+        if self.shared.chosen.observers.is_some() {
+            self.looks_for_starts = self.lanes.iter().fold(false, |any, lane| any | lane.look_for_starts());
+        }
     }
 
     /// Something is due at this time.
@@ -247,10 +264,11 @@ impl Driver {
     }
 
     fn follow_orders(&mut self) {
-        let (kills, recall, stop) = {
+        let (kills, recall, stop, dump) = {
             let mut inbox = self.shared.begin_to_look();
             let recall = (inbox.recalls_asked > inbox.recalls_done).then_some(inbox.recalls_asked);
-            (mem::take(&mut inbox.kills), recall, inbox.stop.take())
+            let dump = (inbox.dumps_asked > inbox.dumps_done).then_some(inbox.dumps_asked);
+            (mem::take(&mut inbox.kills), recall, inbox.stop.take(), dump)
         };
         for KillOrder { worker, ticket } in kills {
             self.kill(worker, ticket);
@@ -269,6 +287,19 @@ impl Driver {
         if let Some(stop) = stop {
             self.stop(stop);
         }
+        if let Some(asked) = dump {
+            let running = self.running();
+            self.shared.tell(|inbox| {
+                inbox.dumped = running;
+                inbox.dumps_done = asked;
+            });
+        }
+    }
+
+    /// The calls that workers make now.
+    fn running(&self) -> Vec<RunningTask> {
+        let lanes = self.lanes.iter();
+        lanes.filter_map(Lane::running).collect()
     }
 
     /// Ends all workers, whatever they run.
@@ -336,8 +367,14 @@ impl Driver {
                 let at = timer::after(pause);
                 self.due_at(Some(at));
                 self.pausing.insert((at, parcel.id().number()), parcel);
+                self.shared.tally.retried.fetch_add(1, Ordering::Relaxed);
+                self.count_pausing();
             }
         }
+    }
+
+    fn count_pausing(&self) {
+        self.shared.tally.pausing.store(self.pausing.len(), Ordering::Relaxed);
     }
 
     /// Puts calls that have not begun back to the front of the queue.
@@ -509,7 +546,9 @@ impl Driver {
     fn dispatch(&mut self, lane: usize, parcel: Parcel) {
         let due = parcel.time_limit().and_then(|limit| Instant::now().checked_add(limit));
         if self.lanes[lane].send_call(parcel) {
-            self.due_at(due);
+            self.looks_for_starts = self.shared.chosen.observers.is_some();
+            let starts = self.looks_for_starts.then(|| Instant::now() + STARTS_PERIOD);
+            self.due_at(due.into_iter().chain(starts).min());
             self.on(lane, Event::Dispatch);
         } // else it is cancelled
     }
@@ -763,6 +802,7 @@ impl Driver {
                     (Kind::Reply, Some(parcel)) => {
                         self.lanes[lane].served = true;
                         self.restarts.served();
+                        self.lanes[lane].tell_made(&parcel, frame.ticket);
                         let reply = Encoded { bytes: frame.body, attachments };
                         self.settle(parcel, |parcel| parcel.complete(reply));
                     }
@@ -835,6 +875,8 @@ impl Driver {
         if let Some(finalizer) = &self.shared.chosen.finalizer {
             self.lanes[lane].outbox.put_at_exit(finalizer);
         }
+        // ORDERING: Relaxed; it is told only.
+        self.lanes[lane].channel.is_ready.store(true, Ordering::Relaxed);
         self.on(lane, Event::Ready);
         self.idle(lane);
         let age = self.shared.chosen.recycling.max_age;
@@ -906,6 +948,7 @@ impl Driver {
         match action {
             Action::Nothing => {}
             Action::EndInput => {
+                self.lanes[lane].leaves = true;
                 self.lanes[lane].ends_input = true;
                 self.flush_lane(lane);
             }
@@ -935,6 +978,7 @@ impl Driver {
             this.signal(Signal::KILL); // what its calls have started, and what outlived the first signal
         }
         let exit = os::wait(&this.pidfd).map_or(Exit::Unknown, os::exit_of);
+        let how_it_ended = this.end(&exit);
         let limit = self.shared.chosen.limits.exceeded(&exit, this.says_out_of_memory);
         let lost = WorkerLost {
             pid: this.child.id(),
@@ -955,6 +999,7 @@ impl Driver {
             let Some(parcel) = parcel else { continue };
             match this.channel.claims.get(ticket) {
                 Claim::Begun => {
+                    this.tell_begun(&parcel, ticket);
                     let failure = match this.doom {
                         Some(Doom::Shutdown) => Failure::Killed { pid },
                         Some(Doom::Kill(victim)) if victim == ticket => Failure::Killed { pid },
@@ -974,8 +1019,15 @@ impl Driver {
             }
         }
         let fruitless = !this.served && failed.is_empty() && !this.dismissed && this.doom.is_none();
+        let observed = this.observed.take();
+        let tally = &self.shared.tally;
+        tally.replaceable.fetch_add(u64::from(how_it_ended != WorkerEnd::Left), Ordering::Relaxed);
+        tally.lost_workers.fetch_add(u64::from(matches!(how_it_ended, WorkerEnd::Died { .. })), Ordering::Relaxed);
         for (parcel, failure) in failed {
             self.settle(parcel, |parcel| parcel.fail(failure));
+        }
+        if let Some((observers, worker)) = self.shared.chosen.observers.as_ref().zip(observed) {
+            observers.worker(WorkerEvent::now(&worker, WorkerEventKind::Ended(how_it_ended)));
         }
         self.requeue(unbegun);
         if fruitless && !self.restarts.ended_without_a_call() {
@@ -993,7 +1045,11 @@ impl Driver {
 
     fn tell_pids(&self) {
         let pids = self.lanes.iter().map(|lane| lane.child.id()).collect();
-        self.shared.tell(|inbox| inbox.pids = pids);
+        let channels = self.lanes.iter().map(|lane| Arc::clone(&lane.channel)).collect();
+        self.shared.tell(|inbox| {
+            inbox.pids = pids;
+            inbox.channels = channels;
+        });
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
@@ -1031,8 +1087,25 @@ impl Driver {
             return Err(error);
         }
         self.lanes.push(lane);
+        self.count_start();
         self.tell_pids();
         Ok(())
+    }
+
+    /// A worker was started, perhaps in another one's place.
+    fn count_start(&mut self) {
+        let tally = &self.shared.tally;
+        let leaving = self.lanes.iter().filter(|lane| lane.needs_successor()).count() as u64;
+        if tally.restarts.load(Ordering::Relaxed) < tally.replaceable.load(Ordering::Relaxed) + leaving {
+            tally.restarts.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(lane) = self.lanes.last_mut()
+            && let Some(observers) = &self.shared.chosen.observers
+        {
+            let info = WorkerInfo::new(observers.pool(), &*lane.name, lane.child.id(), WorkerKind::Process);
+            let info = lane.observed.insert(Arc::new(info));
+            observers.worker(WorkerEvent::now(info, WorkerEventKind::Started));
+        }
     }
 
     fn look_at_fork_server(&mut self, happened: &[(u64, Source)]) {

@@ -2,11 +2,13 @@
 //! runs.
 
 use executor_core::{
-    BrokenCause, DropPolicy, Failure,
+    BrokenCause, DropPolicy, Dump, Failure, RunningTask, Stats,
     admission::Admission,
     blocking::Home,
     cell::Channel,
     levels::Levels,
+    observe::Observers,
+    stats::Counters,
     sync::{Condvar, Mutex, MutexGuard},
     task::Parcel,
 };
@@ -18,7 +20,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -38,8 +40,23 @@ pub(crate) struct Shared {
     pub(crate) wake: OwnedFd,
     /// Calls have come since somebody who drives looked. Whoever drives looks at this once more when he has stopped.
     calls_came: AtomicBool,
+    pub(crate) tally: Tally,
     inbox: Mutex<Inbox>,
     changed: Condvar,
+}
+
+/// What the driver counts. ORDERING: Relaxed throughout; it is told only.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Calls that wait for another attempt.
+    pub(crate) pausing: AtomicUsize,
+    pub(crate) retried: AtomicU64,
+    /// Workers that ended and were to be replaced, and those that took such a place.
+    pub(crate) replaceable: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) lost_workers: AtomicU64,
+    /// Calls that were made in this process, for want of room.
+    pub(crate) here: Counters,
 }
 
 /// What was chosen as the pool was built.
@@ -66,6 +83,7 @@ pub(crate) struct Choices {
     pub(crate) preload: Option<Parcel>,
     /// Counts the tasks that were accepted and are not known to have an outcome.
     pub(crate) admission: Arc<Admission>,
+    pub(crate) observers: Option<Observers>,
 }
 
 impl Choices {
@@ -105,6 +123,12 @@ pub(crate) struct Inbox {
     /// What it took back, for those who asked.
     pub(crate) recalled: Vec<Parcel>,
     pub(crate) pids: Vec<u32>,
+    /// Of the same workers.
+    pub(crate) channels: Vec<Arc<WorkerChannel>>,
+    /// How often the driver was asked what is being made, how often it said so, and what that was.
+    pub(crate) dumps_asked: u64,
+    pub(crate) dumps_done: u64,
+    pub(crate) dumped: Vec<RunningTask>,
     /// The driver takes no more orders: nothing is left that they could be about.
     pub(crate) driver_is_done: bool,
     /// All callbacks have run as well.
@@ -137,6 +161,7 @@ impl Shared {
             home: Home::new(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             calls_came: AtomicBool::new(false),
+            tally: Tally::default(),
             inbox: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -282,6 +307,44 @@ impl Shared {
     }
 }
 
+impl Shared {
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        let (admission, tally) = (&self.chosen.admission, &self.tally);
+        stats.max_workers = self.chosen.max_workers().get();
+        let busy = {
+            let inbox = self.inbox();
+            stats.workers = inbox.pids.len();
+            inbox.channels.iter().filter(|channel| channel.is_busy()).count()
+        };
+        // What workers say is true of a moment before, and of no more calls than there are.
+        let inside = admission.inside();
+        stats.pausing = tally.pausing.load(Ordering::Relaxed).min(inside);
+        stats.running = busy.min(inside - stats.pausing);
+        stats.queued = inside - stats.pausing - stats.running;
+        stats.retried = tally.retried.load(Ordering::Relaxed);
+        stats.restarts = tally.restarts.load(Ordering::Relaxed);
+        stats.lost_workers = tally.lost_workers.load(Ordering::Relaxed);
+        admission.add_to(&mut stats);
+        tally.here.add_to(&mut stats);
+        stats
+    }
+
+    /// Asks the driver thread, which alone knows what lies in channels.
+    pub(crate) fn dump(&self) -> Dump {
+        let asked = self.order(|inbox| {
+            inbox.dumps_asked += 1;
+            inbox.dumps_asked
+        });
+        self.wait_until(None, |inbox| inbox.dumps_done >= asked || inbox.driver_is_done);
+        let running = {
+            let inbox = self.inbox();
+            if inbox.driver_is_done { Vec::new() } else { inbox.dumped.clone() }
+        };
+        Dump::new(&*self.chosen.name_prefix, self.stats(), running)
+    }
+}
+
 impl Inbox {
     /// Why nothing is accepted any more, if so.
     pub(crate) fn refusal(&self) -> Option<Failure> {
@@ -296,7 +359,17 @@ impl Inbox {
 pub(crate) struct WorkerChannel {
     pub(crate) worker: u64,
     pub(crate) claims: Claims,
+    /// It has made what it is to make first.
+    pub(crate) is_ready: AtomicBool,
     pub(crate) shared: Arc<Shared>,
+}
+
+impl WorkerChannel {
+    /// Whether it makes a call of a task.
+    fn is_busy(&self) -> bool {
+        // ORDERING: Relaxed; it is told only.
+        self.is_ready.load(Ordering::Relaxed) && self.claims.current().is_some()
+    }
 }
 
 impl Channel for WorkerChannel {

@@ -1,7 +1,7 @@
 //! A worker process, and what lies in its channel.
 
 use executor_core::{
-    Panic,
+    Panic, WorkerInfo,
     attachments::Attachments,
     cell::{Channel, Lease},
     context::{ContextId, ContextParcel},
@@ -18,7 +18,7 @@ use std::{
         unix::net::UnixStream,
     },
     process::ChildStderr,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -68,6 +68,8 @@ pub(crate) struct Lane {
     /// Where what it writes is told with whose it is.
     pub(crate) speech: Option<Speech>,
     pub(crate) name: Arc<str>,
+    /// Who it is to those who observe.
+    pub(crate) observed: Option<Arc<WorkerInfo>>,
     /// Its last panic since it answered a call.
     pub(crate) panic: Option<Panic>,
     pub(crate) rings: ParentRings,
@@ -109,6 +111,8 @@ pub(crate) struct Lane {
     is_limited: bool,
     /// It said that it was refused memory.
     pub(crate) says_out_of_memory: bool,
+    /// It was told to leave.
+    pub(crate) leaves: bool,
     /// Its input ends when all that is for it is sent.
     pub(crate) ends_input: bool,
     /// When it leaves, if no call comes before.
@@ -150,7 +154,12 @@ impl Lane {
             state,
             deadline: state.limit().and_then(|limit| Instant::now().checked_add(limit)),
             watch: Arc::clone(watch),
-            channel: Arc::new(WorkerChannel { worker, claims, shared: Arc::clone(shared) }),
+            channel: Arc::new(WorkerChannel {
+                worker,
+                claims,
+                is_ready: AtomicBool::new(false),
+                shared: Arc::clone(shared),
+            }),
             stream: started.channel,
             child: started.child,
             pidfd: started.pidfd,
@@ -158,6 +167,7 @@ impl Lane {
             tail: Tail::default(),
             speech: shared.chosen.output.is_attributed().then(|| Speech::new(started.stdout)),
             name: os::worker_name(&shared.chosen.name_prefix, worker).into(),
+            observed: None,
             panic: None,
             rings,
             greetings: Cutter::default(),
@@ -182,6 +192,7 @@ impl Lane {
             is_surplus: false,
             is_limited: shared.chosen.limits.memory_bytes.is_some(),
             says_out_of_memory: false,
+            leaves: false,
             ends_input: false,
             leaves_at: None,
             memory: None,
@@ -242,8 +253,14 @@ impl Lane {
 
     /// Whether another worker is to stand ready for when this one leaves, or is ended.
     pub(crate) fn needs_successor(&self) -> bool {
-        let ends = self.is_due || self.is_relieved || self.given >= self.max_tasks;
-        self.counts() && !self.is_surplus && (ends || matches!(self.doom, Some(Doom::Kill(_) | Doom::Overrun(..))))
+        self.counts()
+            && !self.is_surplus
+            && (self.was_used_up() || matches!(self.doom, Some(Doom::Kill(_) | Doom::Overrun(..))))
+    }
+
+    /// Whether it has made all the calls that it was to make, or is too old or too large.
+    pub(crate) fn was_used_up(&self) -> bool {
+        self.is_due || self.is_relieved || self.given >= self.max_tasks
     }
 
     /// Whether it is one of those that stay.

@@ -23,6 +23,7 @@
 //! | `forkserver`, `zygote` | workers that are forked from a process kept for that: the pool's side, and its own |
 //! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | `os` | starting, ending and naming processes |
+//! | `observed` | what is told of workers and calls to those who observe, or ask |
 //! | `process`, `life` | one process for one call: its handle, and the other side |
 //! | `keeper` | the thread that starts these |
 //! | `identity` | who this process is, and whose child |
@@ -56,6 +57,7 @@ mod keeper;
 mod lane;
 mod life;
 mod limits;
+mod observed;
 mod os;
 mod output;
 mod pipe;

@@ -1,10 +1,11 @@
 //! The handle: accepting tasks, shutdown.
 
 use executor_core::{
-    BuildError, Executor, Failure, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
+    BuildError, Dump, Executor, Failure, Rejected, Shutdown, ShutdownReport, Stats, Task, WhenFull,
     admission::{Admission, Full, Permit},
     blocking,
     drive::Drive,
+    observe::Observers,
     sync::Mutex,
     task::Parcel,
     worker_call::WorkerCall,
@@ -143,6 +144,7 @@ impl ProcessPoolExecutor {
             format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
         });
         let (capacity, when_full) = chosen.queue_capacity.unzip();
+        let observers = Observers::start(chosen.observers.0, &name_prefix)?;
         let shared = Arc::new(Shared::new(Choices {
             max_workers: AtomicUsize::new(max_workers.get()),
             name_prefix,
@@ -159,6 +161,7 @@ impl ProcessPoolExecutor {
             start_method: chosen.start_method,
             preload: chosen.preload.as_ref().map(packed).transpose()?,
             admission: Arc::new(Admission::new(capacity, when_full.unwrap_or_default(), max_workers)),
+            observers,
         })?);
         let engine = Arc::new(Engine::new(Arc::clone(&shared))?);
         shared.chosen.admission.set_driver(&engine);
@@ -171,10 +174,25 @@ impl ProcessPoolExecutor {
     /// Encodes a task that was admitted, on the thread that submits it: errors are there at once, and the driver runs no
     /// user code.
     fn accept(&self, task: Task, permit: Permit) {
+        self.observe(&task);
         task.hold(permit);
         match task.pack() {
             Ok(parcel) => self.engine.accept(parcel),
             Err(announcement) => drop(announcement),
+        }
+    }
+
+    /// Makes a call on this thread, in this process.
+    fn make_here(&self, task: Task) {
+        self.observe(&task);
+        let counters = &self.shared.tally.here;
+        counters.begin_beside();
+        task.run_counted(|made| counters.end_in_place(made));
+    }
+
+    fn observe(&self, task: &Task) {
+        if let Some(observers) = &self.shared.chosen.observers {
+            task.observe(observers);
         }
     }
 
@@ -236,7 +254,10 @@ impl ProcessPoolExecutor {
         }
         let inside = blocking::current_home() == Some(self.shared.home);
         if !inside && !how.is_no_wait() {
-            blocking::while_blocked(|| self.wait_for_driver(deadline));
+            blocking::while_blocked(|| {
+                self.wait_for_driver(deadline);
+                self.shared.chosen.observers.iter().for_each(|observers| observers.flush(deadline));
+            });
         }
         ShutdownReport::new(found, cancelled, self.shared.unfinished())
     }
@@ -263,7 +284,7 @@ impl Executor for ProcessPoolExecutor {
             Ok(permit) => self.accept(task, permit),
             Err(full) => match admission.when_full() {
                 WhenFull::Reject => drop(task.fail(queue_full(full))),
-                WhenFull::CallerRuns => task.run(|| ()),
+                WhenFull::CallerRuns => self.make_here(task),
                 _ => {
                     let entered = self.enter_when_there_is_room(None);
                     self.accept(task, entered.expect("without a deadline it ends with room, or with the pool"));
@@ -294,6 +315,14 @@ impl Executor for ProcessPoolExecutor {
 
     fn max_workers(&self) -> NonZeroUsize {
         self.shared.chosen.max_workers()
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    fn dump(&self) -> Dump {
+        blocking::while_blocked(|| self.shared.dump())
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {

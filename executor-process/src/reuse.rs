@@ -1,6 +1,8 @@
 //! The pool that all of a program shares, as long as it is asked for with the same choices.
 
-use executor_core::{BuildError, Call, DropPolicy, Executor, Shutdown, WhenFull, portable::CallName, sync::Mutex};
+use executor_core::{
+    BuildError, Call, DropPolicy, Executor, Shutdown, WhenFull, observe::ObserverList, portable::CallName, sync::Mutex,
+};
 use rustix::fs::fstat;
 use std::{ffi::OsString, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -36,6 +38,7 @@ struct Choices {
     output: Output,
     start_method: StartMethod,
     preload: Option<Told>,
+    observers: ObserverList,
 }
 
 /// A call that workers make, as it travels.
@@ -77,6 +80,7 @@ impl Choices {
             output,
             start_method,
             preload,
+            observers,
         } = builder;
         let call = |call: &Option<_>| {
             let parcel = call.as_ref().map(packed).transpose()?;
@@ -96,6 +100,7 @@ impl Choices {
             output: output.clone(),
             start_method: *start_method,
             preload: call(preload)?,
+            observers: observers.clone(),
         })
     }
 }

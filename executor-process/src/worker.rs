@@ -271,7 +271,7 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
                     let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
                 }
                 drop((told, entered));
-                requests.note_pace(claims.took(ticket));
+                requests.note_pace(claims.end(ticket));
                 let (count, length) = (attachments.len() as u32, reply.len() as u64 + 1);
                 Header { kind: Kind::Reply, attachments: count, ticket, length }.put(&mut out);
                 // At once, rather than with the next reply: the next call may take for ever.

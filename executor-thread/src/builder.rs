@@ -1,7 +1,10 @@
 //! What can be chosen for a thread pool.
 
-use executor_core::{BuildError, DropPolicy, SharedValue, WhenFull, cpu::cpu_count, worker_call::WorkerCall};
-use std::{num::NonZeroUsize, time::Duration};
+use executor_core::{
+    BuildError, DropPolicy, Observer, SharedValue, WhenFull, cpu::cpu_count, observe::ObserverList,
+    worker_call::WorkerCall,
+};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use crate::pool::ThreadPoolExecutor;
 
@@ -30,6 +33,7 @@ pub struct ThreadPoolExecutorBuilder {
     pub(crate) drop_policy: DropPolicy,
     pub(crate) initializer: Option<WorkerCall>,
     pub(crate) finalizer: Option<WorkerCall>,
+    pub(crate) observers: ObserverList,
 }
 
 impl ThreadPoolExecutorBuilder {
@@ -86,11 +90,17 @@ impl ThreadPoolExecutorBuilder {
         self
     }
 
+    /// Tells `observer` what tasks and workers do. There may be several.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.0.push(Arc::new(observer));
+        self
+    }
+
     /// Makes the pool. Its threads start as they are needed.
     ///
     /// # Errors
     /// [`BuildError::Workers`] when `max_workers` is zero or absurdly large; [`BuildError::Name`] when the prefix cannot be a
-    /// name.
+    /// name; [`BuildError::Unsupported`] when the thread that tells observers cannot be started.
     pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
         let asked = self.max_workers.unwrap_or_else(|| cpu_count().get().min(MAX_WORKERS));
         let max_workers = NonZeroUsize::new(asked).filter(|workers| workers.get() <= MAX_WORKERS);
@@ -98,6 +108,6 @@ impl ThreadPoolExecutorBuilder {
         if let Some(prefix) = self.name_prefix.as_ref().filter(|prefix| prefix.contains('\0')) {
             return Err(BuildError::Name { prefix: prefix.clone() });
         }
-        Ok(ThreadPoolExecutor::start(max_workers, self))
+        ThreadPoolExecutor::start(max_workers, self)
     }
 }

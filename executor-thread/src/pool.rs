@@ -1,6 +1,6 @@
 //! The handle: accepting tasks, shutdown.
 
-use executor_core::{BuildError, Executor, Future, Rejected, Shutdown, ShutdownReport, Task};
+use executor_core::{BuildError, Dump, Executor, Future, Rejected, Shutdown, ShutdownReport, Stats, Task};
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use crate::{builder::ThreadPoolExecutorBuilder, shared::Shared};
@@ -42,8 +42,8 @@ impl ThreadPoolExecutor {
         ThreadPoolExecutorBuilder::default()
     }
 
-    pub(crate) fn start(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Self {
-        ThreadPoolExecutor { shared: Arc::new(Shared::new(max_workers, chosen)) }
+    pub(crate) fn start(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Result<Self, BuildError> {
+        Ok(ThreadPoolExecutor { shared: Arc::new(Shared::new(max_workers, chosen)?) })
     }
 
     /// Submits a closure with whatever it captured. It stays in this process, so nothing needs to be serialisable.
@@ -91,6 +91,14 @@ impl Executor for ThreadPoolExecutor {
 
     fn max_workers(&self) -> NonZeroUsize {
         self.shared.max_workers()
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    fn dump(&self) -> Dump {
+        self.shared.dump()
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownReport {

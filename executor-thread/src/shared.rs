@@ -16,9 +16,13 @@
 //! may have acted (sequentially consistent on both sides), and whoever takes it fails it as shut down.
 
 use executor_core::{
-    BrokenCause, DropPolicy, Failure, Priority, Rejected, Shutdown, ShutdownReport, Task, WhenFull,
+    BrokenCause, BuildError, DropPolicy, Dump, Failure, Priority, Rejected, Shutdown, ShutdownReport, Stats, Task,
+    WhenFull, WorkerEnd, WorkerEvent, WorkerEventKind, WorkerInfo, WorkerKind,
     admission::{Admission, Full, Permit},
     blocking::{self, Home},
+    observe::{self, Observers},
+    seat::Seat,
+    stats::{Counters, Made},
     sync::{Condvar, Mutex, MutexGuard},
     task::Retries,
     timer,
@@ -29,6 +33,7 @@ use std::{
     collections::BTreeMap,
     iter,
     num::NonZeroUsize,
+    process,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -79,6 +84,11 @@ pub(crate) struct Shared {
     idle_timeout: Option<Duration>,
     initializer: Option<WorkerCall>,
     finalizer: Option<WorkerCall>,
+    /// What nobody counts at a seat of his own.
+    counters: Arc<Counters>,
+    /// Whoever makes calls.
+    seats: Mutex<Vec<Arc<Seat>>>,
+    observers: Option<Observers>,
 }
 
 /// The threads.
@@ -108,15 +118,18 @@ fn queue_full(Full { capacity }: Full) -> Admitted {
 }
 
 impl Shared {
-    pub(crate) fn new(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Self {
+    pub(crate) fn new(max_workers: NonZeroUsize, chosen: ThreadPoolExecutorBuilder) -> Result<Self, BuildError> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         let name_prefix = chosen.name_prefix.unwrap_or_else(|| {
             // ORDERING: Relaxed; only uniqueness matters.
             format!("executor-{}", POOLS.fetch_add(1, Ordering::Relaxed))
         });
         let admission = |(capacity, when_full)| Arc::new(Admission::new(Some(capacity), when_full, max_workers));
-        Shared {
-            home: Home::new(),
+        let no_thread = |error| BuildError::Unsupported(format!("the thread that tells observers: {error}"));
+        let observers = Observers::start(chosen.observers.0, &name_prefix).map_err(no_thread)?;
+        let home = Home::new();
+        Ok(Shared {
+            home,
             max_workers,
             queue: Queue::new(max_workers.get()),
             admission: chosen.queue_capacity.map(admission),
@@ -140,7 +153,58 @@ impl Shared {
             idle_timeout: chosen.idle_timeout,
             initializer: chosen.initializer,
             finalizer: chosen.finalizer,
-        }
+            counters: Counters::of(home),
+            seats: Mutex::default(),
+            observers,
+        })
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        let (queued, busy) = self.load();
+        stats.queued = queued.saturating_sub(self.counters.void());
+        stats.running = busy;
+        stats.pausing = self.pauses.load(Ordering::SeqCst);
+        stats.workers = self.thread_count();
+        stats.max_workers = self.max_workers.get();
+        // Under the lock under which who leaves hands over what he has counted.
+        let seats = self.seats.lock();
+        seats.iter().for_each(|seat| seat.add_to(&mut stats));
+        self.counters.add_to(&mut stats);
+        stats
+    }
+
+    pub(crate) fn dump(&self) -> Dump {
+        let seats = self.seats.lock().clone();
+        let running = seats.iter().flat_map(|seat| seat.running()).collect();
+        Dump::new(&*self.name_prefix, self.stats(), running)
+    }
+
+    fn take_seat(&self, worker: impl Into<String>) -> Arc<Seat> {
+        let seat = Arc::new(Seat::new(worker));
+        self.seats.lock().push(Arc::clone(&seat));
+        seat
+    }
+
+    fn leave_seat(&self, seat: &Arc<Seat>) {
+        let mut seats = self.seats.lock();
+        seats.retain(|taken| !Arc::ptr_eq(taken, seat));
+        seat.leave_to(&self.counters);
+    }
+
+    /// This thread, a worker, begins. If somebody observes it: who it is.
+    pub(crate) fn observe_thread(&self) -> Option<Arc<WorkerInfo>> {
+        let observers = self.observers.as_ref()?;
+        let thread = thread::current();
+        let name = thread.name().unwrap_or_default();
+        let info = Arc::new(WorkerInfo::new(observers.pool(), name, process::id(), WorkerKind::Thread));
+        observe::be_worker(&info);
+        observers.worker(WorkerEvent::now(&info, WorkerEventKind::Started));
+        Some(info)
     }
 
     pub(crate) fn home(&self) -> Home {
@@ -259,9 +323,10 @@ impl Shared {
 
     /// Makes a call on the thread that submits it. Too deep on that thread's stack, it goes to the queue after all.
     fn run_here(self: &Arc<Self>, task: Task) {
+        self.observe(&task);
         task.belong_to(self.home, self);
         if self.is_home() {
-            if let Err(task) = blocking::nested(task, |task| task.run(|| ())) {
+            if let Err(task) = blocking::nested(task, |task| self.make_beside(task)) {
                 self.accept(task);
             }
             return;
@@ -276,10 +341,28 @@ impl Shared {
         crew.guests += 1;
         drop(crew);
         let guest = blocking::enter_as_guest(self.home, self.stopping());
-        task.run(|| ());
+        self.make_beside(task);
         drop(guest);
         self.crew.lock().guests -= 1;
         self.tell_if_over();
+    }
+
+    /// Makes a call on this thread that was in no queue.
+    fn make_beside(&self, task: Task) {
+        let seat = self.take_seat(thread::current().name().unwrap_or("a caller"));
+        seat.begin(&task);
+        self.counters.begin_beside();
+        task.run_counted(|made| {
+            seat.end(Made::Nothing);
+            self.counters.end_in_place(made);
+        });
+        self.leave_seat(&seat);
+    }
+
+    fn observe(&self, task: &Task) {
+        if let Some(observers) = &self.observers {
+            task.observe(observers);
+        }
     }
 
     /// Puts a task that was admitted into the queue.
@@ -288,6 +371,7 @@ impl Shared {
             drop(task.fail(self.refusal()));
             return;
         }
+        self.observe(&task);
         let level = task.belong_to(self.home, self);
         self.enqueue(task, level);
         if self.is_closed() {
@@ -335,7 +419,10 @@ impl Shared {
         let mut cancelled = 0;
         for task in tasks.into_values() {
             match self.broken.get() {
-                Some(_) => drop(task.fail(self.refusal())),
+                Some(_) => {
+                    self.counters.count(Made::Failed, u64::from(!task.is_void()));
+                    drop(task.fail(self.refusal()));
+                }
                 None => cancelled += usize::from(task.cancel()),
             }
             self.pauses.fetch_sub(1, Ordering::SeqCst);
@@ -389,24 +476,35 @@ impl Shared {
             }
             // A batch in motion escapes who empties the queue, and is caught here.
             if self.is_closed() && task.is_over() {
+                self.counters.was_void();
                 self.task_is_over();
                 self.stale.fetch_add(1, Ordering::SeqCst);
             } else if self.broken.get().is_some() {
                 self.task_is_over();
-                drop(task.fail(self.refusal()));
+                self.fail_taken(task);
             } else if self.cancelling.load(Ordering::SeqCst) {
                 self.task_is_over();
                 // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
                 self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
+                self.counters.was_void();
             } else {
                 return Some(task);
             }
         }
     }
 
+    /// What became of a task that the worker at this seat took.
+    pub(crate) fn task_is_made(&self, seat: &Seat, made: Made) {
+        seat.end(made);
+        if made == Made::Nothing {
+            self.counters.was_void();
+        }
+        self.task_is_over();
+    }
+
     /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
     /// idle.
-    pub(crate) fn task_is_over(&self) {
+    fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
     }
 
@@ -442,20 +540,24 @@ impl Shared {
         }
         let pool = Arc::clone(self);
         let local = self.queue.claim_local();
-        let mut builder = thread::Builder::new().name(format!("{}-{}", self.name_prefix, crew.started));
+        let name = format!("{}-{}", self.name_prefix, crew.started);
+        let seat = self.take_seat(&*name);
+        let mut builder = thread::Builder::new().name(name);
         if let Some(bytes) = self.stack_size_bytes {
             builder = builder.stack_size(bytes);
         }
         // Counted before it runs: it must not find itself missing when it leaves.
         crew.threads += 1;
         self.active.fetch_add(1, Ordering::SeqCst);
-        match builder.spawn(move || worker::run(pool, local)) {
+        let taken = Arc::clone(&seat);
+        match builder.spawn(move || worker::run(pool, local, taken)) {
             Ok(handle) => {
                 crew.started += 1;
                 crew.handles.retain(|handle| !handle.is_finished());
                 crew.handles.push(handle);
             }
             Err(error) => {
+                self.leave_seat(&seat);
                 crew.threads -= 1;
                 self.active.fetch_sub(1, Ordering::SeqCst);
                 // With other threads the pool goes on, slower; without any it cannot.
@@ -542,7 +644,11 @@ impl Shared {
     }
 
     /// A thread that has left is at its end.
-    pub(crate) fn thread_ends(&self) {
+    pub(crate) fn thread_ends(&self, seat: &Arc<Seat>, observed: Option<Arc<WorkerInfo>>) {
+        self.leave_seat(seat);
+        if let Some((observers, worker)) = self.observers.as_ref().zip(observed) {
+            observers.worker(WorkerEvent::now(&worker, WorkerEventKind::Ended(WorkerEnd::Left)));
+        }
         self.crew.lock().leaving -= 1;
         self.tell_if_over();
     }
@@ -571,8 +677,18 @@ impl Shared {
 
     fn fail_queued(&self) {
         for task in iter::from_fn(|| self.take_queued()) {
-            drop(task.fail(self.refusal()));
+            self.fail_taken(task);
         }
+    }
+
+    /// Fails what was taken from the queue.
+    fn fail_taken(&self, task: Task) {
+        if task.is_void() {
+            self.counters.was_void();
+        } else {
+            self.counters.count(Made::Failed, 1);
+        }
+        drop(task.fail(self.refusal()));
     }
 
     fn take_queued(&self) -> Option<Task> {
@@ -628,6 +744,7 @@ impl Shared {
             for task in iter::from_fn(|| self.take_queued()) {
                 self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
                 cancelled += usize::from(task.cancel());
+                self.counters.was_void();
             }
         }
         if self.gives_up() {
@@ -635,7 +752,10 @@ impl Shared {
         }
         self.sweep();
         if !self.is_home() && !how.is_no_wait() {
-            blocking::while_blocked(|| self.wait_for_everybody(deadline));
+            blocking::while_blocked(|| {
+                self.wait_for_everybody(deadline);
+                self.observers.iter().for_each(|observers| observers.flush(deadline));
+            });
         }
         let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
         let stale = self.stale.swap(0, Ordering::SeqCst);
@@ -676,6 +796,12 @@ impl Shared {
             // They have left already; this waits for the operating system to be done with them.
             let _ = handle.join();
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        Counters::forget(self.home);
     }
 }
 

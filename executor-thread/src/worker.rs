@@ -1,12 +1,16 @@
 //! What each thread of a pool does: find work, run it, sleep.
 
 use executor_core::{
+    TaskId,
     blocking::{self, Home, Worker},
     error::Failure,
     panic::catch,
+    seat::Seat,
+    stats::Made,
     worker_call::WorkerCall,
 };
 use std::{
+    panic::Location,
     process,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
@@ -16,9 +20,10 @@ use std::{
 use crate::{queue::Local, shared::Shared};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
-pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
+pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>, seat: Arc<Seat>) {
     let _guard = AbortIfPanic;
-    let entered = blocking::enter(Rc::new(Member(Arc::clone(&pool))));
+    let observed = pool.observe_thread();
+    let entered = blocking::enter(Rc::new(Member(Arc::clone(&pool), Arc::clone(&seat))));
     if let Err(failure) = initialize(&pool) {
         pool.break_down(failure);
     }
@@ -28,7 +33,8 @@ pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
             break;
         }
         if let Some(task) = pool.next_task(local.as_ref()) {
-            task.run(|| pool.task_is_over());
+            seat.begin(&task);
+            task.run_counted(|made| pool.task_is_made(&seat, made));
         } else if pool.may_end() || !pool.sleep(spare) && pool.idle_may_leave(&mut local) {
             break;
         }
@@ -40,7 +46,7 @@ pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>) {
         // Its panic is printed by the hook; nothing is left that it could break.
         let _ = call(finalizer);
     }
-    pool.thread_ends();
+    pool.thread_ends(&seat, observed);
 }
 
 fn initialize(pool: &Shared) -> Result<(), Failure> {
@@ -54,7 +60,7 @@ fn call(hook: &WorkerCall) -> Result<(), Failure> {
 }
 
 /// What a wait on this thread needs to know.
-struct Member(Arc<Shared>);
+struct Member(Arc<Shared>, Arc<Seat>);
 
 impl Worker for Member {
     fn home(&self) -> Home {
@@ -67,6 +73,16 @@ impl Worker for Member {
 
     fn unblock(&self) {
         self.0.worker_is_back();
+    }
+
+    fn begin_in_place(&self, task: TaskId, site: &'static Location<'static>) {
+        self.0.counters().begin_in_place();
+        self.1.begin_in_place(task, site);
+    }
+
+    fn end_in_place(&self, made: Made) {
+        self.1.end_in_place();
+        self.0.counters().end_in_place(made);
     }
 
     fn stopping(&self) -> Option<Arc<AtomicBool>> {

@@ -1,0 +1,163 @@
+//! What a worker of this process makes now, and how much it has made, where others can see it: written by one thread, with a
+//! few plain stores for each call, since it is always on.
+
+#![expect(unsafe_code, reason = "a reference to a constant is kept in an atomic")]
+
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    panic::Location,
+    ptr,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence},
+    time::Duration,
+};
+
+use crate::{
+    error::TaskId,
+    stats::{Counters, Made, RunningTask, Stats},
+    sync::Mutex,
+    task::Task,
+};
+
+/// A worker's place.
+#[derive(Debug)]
+pub struct Seat {
+    worker: String,
+    /// The task whose call is made, on no other's top. 0: none is.
+    task: AtomicU64,
+    site: AtomicPtr<Location<'static>>,
+    since: AtomicU64,
+    /// Calls on top of that one, which its waits make in place.
+    nested: Mutex<Vec<(TaskId, &'static Location<'static>, u64)>>,
+    done: AtomicU64,
+    failed: AtomicU64,
+    retried: AtomicU64,
+}
+
+impl Seat {
+    /// For the worker of that name.
+    #[must_use]
+    pub fn new(worker: impl Into<String>) -> Seat {
+        Seat {
+            worker: worker.into(),
+            task: AtomicU64::new(0),
+            site: AtomicPtr::new(ptr::null_mut()),
+            since: AtomicU64::new(0),
+            nested: Mutex::default(),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+        }
+    }
+
+    /// The worker makes this task's call from now on.
+    pub fn begin(&self, task: &Task) {
+        let (id, site) = task.identity();
+        // ORDERING: Release; with the `Acquire` fence in `look`, whoever sees what follows sees that no task is named.
+        fence(Ordering::Release);
+        self.site.store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+        self.since.store(now(), Ordering::Relaxed);
+        // ORDERING: Release pairs with the load in `look`: who sees the task sees the rest.
+        self.task.store(id.number(), Ordering::Release);
+    }
+
+    /// It is over. By the worker itself.
+    pub fn end(&self, made: Made) {
+        self.task.store(0, Ordering::Relaxed);
+        let counter = match made {
+            Made::Done => &self.done,
+            Made::Failed => &self.failed,
+            Made::Again => &self.retried,
+            Made::Nothing => return,
+        };
+        // Nobody else writes it.
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// The worker, waiting in one call, makes another one.
+    pub fn begin_in_place(&self, task: TaskId, site: &'static Location<'static>) {
+        self.nested.lock().push((task, site, now()));
+    }
+
+    /// That one is over.
+    pub fn end_in_place(&self) {
+        self.nested.lock().pop();
+    }
+
+    /// Adds what the worker has counted.
+    pub fn add_to(&self, stats: &mut Stats) {
+        stats.done += self.done.load(Ordering::Relaxed);
+        stats.failed += self.failed.load(Ordering::Relaxed);
+        stats.retried += self.retried.load(Ordering::Relaxed);
+    }
+
+    /// The worker leaves: what it has counted stays with the pool.
+    pub fn leave_to(&self, counters: &Counters) {
+        counters.count(Made::Done, self.done.load(Ordering::Relaxed));
+        counters.count(Made::Failed, self.failed.load(Ordering::Relaxed));
+        counters.count(Made::Again, self.retried.load(Ordering::Relaxed));
+    }
+
+    /// The calls that the worker makes now.
+    pub fn running(&self) -> Vec<RunningTask> {
+        let now = now();
+        let nested = self.nested.lock().clone();
+        let calls = self.look().into_iter().chain(nested);
+        let age = |since: u64| Duration::from_nanos(now.saturating_sub(since));
+        calls.map(|(task, site, since)| RunningTask::new(task, site, self.worker.clone(), age(since))).collect()
+    }
+
+    fn look(&self) -> Option<(TaskId, &'static Location<'static>, u64)> {
+        // ORDERING: Acquire pairs with the store in `begin`.
+        let task = self.task.load(Ordering::Acquire);
+        let (site, since) = (self.site.load(Ordering::Relaxed), self.since.load(Ordering::Relaxed));
+        // ORDERING: Acquire pairs with the fence in `begin`: if those were of a later task, this one is not there any more.
+        fence(Ordering::Acquire);
+        if task == 0 || self.task.load(Ordering::Relaxed) != task {
+            return None; // it begins or ends in this moment
+        }
+        // SAFETY: the pointer is null, for which `as_ref` gives `None`, or was made of a `&'static Location` in `begin`, the
+        // only writer: a constant that is never written to and never gone, whichever task's it is.
+        let site = unsafe { site.as_ref::<'static>() }?;
+        Some((TaskId(task), site, since))
+    }
+}
+
+/// Nanoseconds of a clock that is cheap to read, and exact to some milliseconds.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32).as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashMap, thread};
+
+    /// A look from another thread sees a task with its own site, or none.
+    #[test]
+    fn what_is_seen_belongs_together() {
+        let (seat, sites) = (Seat::new("worker"), Mutex::new(HashMap::new()));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for turn in 0..20_000 {
+                    let (task, _future) = if turn % 2 == 0 { Task::local(|| ()) } else { Task::local(|| ()) };
+                    let (id, site) = task.identity();
+                    sites.lock().insert(id, site.column());
+                    seat.begin(&task);
+                    assert_eq!(seat.look().map(|(id, site, _)| (id, site.column())), Some((id, site.column())));
+                    seat.end(Made::Done);
+                    assert!(seat.look().is_none());
+                }
+            });
+            while !writer.is_finished() {
+                for seen in seat.running() {
+                    assert_eq!(sites.lock()[&seen.task], seen.submitted_at.column());
+                    assert!(seen.age < Duration::from_secs(60), "{seen}");
+                }
+            }
+        });
+        let mut stats = Stats::default();
+        seat.add_to(&mut stats);
+        assert_eq!((stats.done, stats.failed), (20_000, 0));
+    }
+}
