@@ -31,6 +31,7 @@
 //! - Time limits, retries and priorities: [`Executor::with`]. A running call that can stop half-way: [`current_task`].
 //! - What calls in worker processes print: [`ProcessPoolExecutorBuilder::output`]. What they log reaches this process's logger
 //!   with the feature `log`, its subscriber with `tracing`.
+//! - What a pool does: [`Executor::stats`], [`Executor::dump`], an [`Observer`]; with the feature `timeline` a picture of it.
 //! - Without a pool: a [`Process`] for one call, [`Queue`]s and [`pipe`]s between processes, [`wait_any`].
 //! - By the names of Python's `multiprocessing` and `threading`: a [`Pool`] or [`ThreadPool`] with `apply`, `map` and `imap`, and
 //!   [`Thread`] in [`threading`].
@@ -47,6 +48,8 @@ mod pool;
 #[cfg(feature = "progress")]
 pub mod progress;
 mod sequential;
+#[cfg(feature = "timeline")]
+pub mod timeline;
 
 #[cfg(feature = "process")]
 pub use executor_core::ExitReport;

@@ -29,4 +29,5 @@ mod threading;
 mod threads;
 mod threads_under_pressure;
 mod tidy;
+mod timeline;
 mod workers;

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example gutenberg                           # makes its own text of 256 MiB
 //! cargo run --release --example gutenberg -- --backend process --words whale,sea moby-dick.txt
+//! cargo run --release --example gutenberg -- --timeline run.html    # shows which worker counted what when
 //! ```
 //!
 //! Such a job is often done by sending the text itself to the workers. Then the one who reads and sends is the
@@ -14,7 +15,7 @@ mod options;
 mod text;
 
 use concurrent_futures::{
-    Context, Executor, ProcessPoolExecutor, TaskError, ThreadPoolExecutor, progress::WithProgress,
+    Context, Executor, ProcessPoolExecutor, TaskError, ThreadPoolExecutor, progress::WithProgress, timeline::Timeline,
 };
 use indicatif::{HumanBytes, ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
@@ -28,7 +29,7 @@ use std::{
 };
 
 use count::{Counts, Job, Span, Spans, count_span};
-use options::{Backend, Format, Options, Request, Text};
+use options::{Backend, Format, Options, Picture, Request, Text};
 
 /// How often a span is counted, if a worker is lost each time, before the job is given up.
 const ROUNDS: usize = 4;
@@ -65,10 +66,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     if options.backends.len() > 1 {
         warm_up(job)?;
     }
+    let timeline = options.timeline.as_ref().map(|_| Timeline::new());
     let mut first: Option<Run> = None;
     for &backend in &options.backends {
         let began = Instant::now();
-        let counts = count(backend, &options, &context)?;
+        let counts = count(backend, &options, &context, timeline.as_ref())?;
         let elapsed = began.elapsed();
         job.check_lengths()?;
         let run = Run { backend, workers: backend.workers(&options), counts, elapsed };
@@ -90,22 +92,50 @@ fn run() -> Result<(), Box<dyn Error>> {
         out.flush()?;
         first.get_or_insert(run);
     }
+    if let Some((timeline, (picture, path))) = timeline.zip(options.timeline.as_ref()) {
+        let written = match picture {
+            Picture::Html => timeline.write_html(path),
+            Picture::Json => timeline.write_json(path),
+        };
+        written.map_err(|error| format!("{path:?} cannot be written: {error}"))?;
+    }
     Ok(())
 }
 
 /// The job on one backend. What a pool costs to start and to end is part of it.
-fn count(backend: Backend, options: &Options, context: &Context<Job>) -> Result<Counts, Box<dyn Error>> {
+fn count(
+    backend: Backend,
+    options: &Options,
+    context: &Context<Job>,
+    timeline: Option<&Timeline>,
+) -> Result<Counts, Box<dyn Error>> {
     let job = context.get();
     let spans = job.spans(options.chunk);
     let mut tally = Tally { counts: vec![0; job.words().len()], bar: || bar(backend.name(), "{pos}/{len} spans") };
     match backend {
         Backend::Serial => {
             for span in (tally.bar)().wrap_iter(spans) {
-                tally.add(&count_span(job, span)?);
+                let counts = match timeline {
+                    Some(timeline) => timeline.span("count_span", || count_span(job, span)),
+                    None => count_span(job, span),
+                };
+                tally.add(&counts?);
             }
         }
-        Backend::Thread => count_on(&ThreadPoolExecutor::new(options.workers)?, context, spans, &mut tally)?,
-        Backend::Process => count_on(&ProcessPoolExecutor::new(options.workers)?, context, spans, &mut tally)?,
+        Backend::Thread => {
+            let mut builder = ThreadPoolExecutor::builder().max_workers(options.workers);
+            if let Some(timeline) = timeline {
+                builder = builder.thread_name_prefix("thread").observer(timeline.clone());
+            }
+            count_on(&builder.build()?, context, spans, &mut tally)?;
+        }
+        Backend::Process => {
+            let mut builder = ProcessPoolExecutor::builder().max_workers(options.workers);
+            if let Some(timeline) = timeline {
+                builder = builder.process_name_prefix("process").observer(timeline.clone());
+            }
+            count_on(&builder.build()?, context, spans, &mut tally)?;
+        }
     }
     Ok(tally.counts)
 }

@@ -2,7 +2,7 @@
 
 use concurrent_futures::cpu_count;
 use lexopt::{Arg, Parser, ValueExt};
-use std::{ffi::OsString, fmt, num::NonZeroU64};
+use std::{ffi::OsString, fmt, num::NonZeroU64, path::Path};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -20,6 +20,7 @@ Options:
       --chunk SIZE     how much of the text one task counts [default: 256KiB]
       --generate SIZE  how large the text is that is made [default: 256MiB]
       --json           one JSON object a line instead of a table
+      --timeline FILE  a picture of which worker counted which span when: a page for a browser (.html), or for Perfetto (.json)
       --help           this text
 
 SIZE is a number of bytes, or of KiB, MiB or GiB (also K, M, G) when one of these follows it.
@@ -43,6 +44,7 @@ pub(crate) struct Options {
     pub(crate) chunk: NonZeroU64,
     pub(crate) text: Text,
     pub(crate) format: Format,
+    pub(crate) timeline: Option<(Picture, OsString)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,13 @@ pub(crate) enum Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Table,
+    Json,
+}
+
+/// How a timeline is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Picture {
+    Html,
     Json,
 }
 
@@ -100,6 +109,7 @@ impl Request {
         let mut chunk = DEFAULT_CHUNK;
         let mut generated = None;
         let mut format = Format::Table;
+        let mut timeline = None;
         let mut files = Vec::new();
 
         let mut args = Parser::from_env();
@@ -113,6 +123,7 @@ impl Request {
                     chunk = NonZeroU64::new(size).ok_or("a chunk must have at least one byte, not zero")?;
                 }
                 Arg::Long("generate") => generated = Some(args.value()?.parse_with(size)?),
+                Arg::Long("timeline") => timeline = Some(picture(args.value()?)?),
                 Arg::Long("json") => format = Format::Json,
                 Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
                 Arg::Value(file) => files.push(file),
@@ -125,7 +136,16 @@ impl Request {
             (size, true) => Text::Generated(size.unwrap_or(DEFAULT_TEXT)),
         };
         let workers = workers.unwrap_or_else(|| cpu_count().get());
-        Ok(Request::Count(Options { backends, workers, words, chunk, text, format }))
+        Ok(Request::Count(Options { backends, workers, words, chunk, text, format, timeline }))
+    }
+}
+
+/// By what a file's name ends with.
+fn picture(path: OsString) -> Result<(Picture, OsString), String> {
+    match Path::new(&path).extension().and_then(|extension| extension.to_str()) {
+        Some("html") => Ok((Picture::Html, path)),
+        Some("json") => Ok((Picture::Json, path)),
+        _ => Err(format!("a timeline is a file that ends with .html or .json, not {path:?}")),
     }
 }
 

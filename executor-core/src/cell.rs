@@ -340,6 +340,7 @@ impl fmt::Debug for Announcement {
 }
 
 /// A new cell, with its two ends.
+#[inline]
 pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dyn Runnable>, Reader<W::Output>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let cell = Arc::new(Cell {

@@ -257,7 +257,9 @@ impl Function {
         Function { address: Some(address as usize), name: None }
     }
 
-    pub(crate) fn named(name: &'static str) -> Function {
+    /// One that has a name, and no address.
+    #[must_use]
+    pub fn named(name: &'static str) -> Function {
         Function { address: None, name: Some(name) }
     }
 }
