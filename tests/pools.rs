@@ -6,6 +6,7 @@ use concurrent_futures::{
     ThreadPoolExecutor, backend::Task,
 };
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use std::{
     num::NonZeroUsize,
     process,
@@ -223,4 +224,23 @@ fn a_task_waits_for_a_whole_map_of_its_own_pool() {
     });
     let cubes: Vec<_> = (0..8).map(cube).collect();
     assert_eq!(promptly(|| outer.result()).unwrap(), (cubes.clone(), cubes, 8));
+}
+
+/// A whole map ends, also when the values that nobody gets include one that cannot be dropped in peace.
+#[test]
+fn values_that_drop_badly_are_nobodys_hang() {
+    #[derive(Serialize, Deserialize)]
+    struct DropsBadly(u32);
+    impl Drop for DropsBadly {
+        fn drop(&mut self) {
+            assert!(self.0 > 0, "as it is dropped");
+        }
+    }
+    let pool = Pool::from(Counts::default());
+    let make = |x: u32| {
+        assert!(x < 3, "the last one");
+        DropsBadly(x)
+    };
+    let error = pool.chunk_size(1).map_async(make, 0..4).get().err().unwrap();
+    assert_eq!(error.panic_message(), Some("as it is dropped"));
 }

@@ -19,6 +19,7 @@ use crate::{
     function::{Function, Plain, Spread},
     future::Future,
     outcomes::Outcomes,
+    panic::{catch, drop_quietly},
     sync::Mutex,
     task::Task,
     value::Value,
@@ -165,13 +166,14 @@ impl<R: Send + 'static> Gather<R> {
         let task = gathered.task.take();
         drop(gathered);
         let task = task.expect("the last chunk ends once");
-        match all_values(chunks) {
+        // Values are dropped where one has failed, and that is user code.
+        match catch(|| all_values(chunks)).flatten() {
             Ok(values) => {
                 *self.place.lock() = Some(values);
                 task.run(|| ());
-                // Nobody took them if the whole was cancelled. They are dropped here, under no lock.
+                // Nobody took them if the whole was cancelled.
                 let left = self.place.lock().take();
-                drop(left);
+                drop_quietly(left);
             }
             Err(failure) => drop(task.fail(failure)),
         }
