@@ -364,7 +364,7 @@ fn join_runs_both_halves_and_passes_panics_on() {
     }));
     assert!(left.is_err() && other_ran.load(Ordering::SeqCst));
     let right = panic::catch_unwind(AssertUnwindSafe(|| pool.join(|| 1, || -> u8 { panic!("right") })));
-    assert!(right.unwrap_err().downcast_ref::<String>().unwrap().contains("right"));
+    assert_eq!(right.unwrap_err().downcast_ref::<&str>(), Some(&"right"), "as it was thrown");
 }
 
 /// A thread cannot be killed, and says so.

@@ -83,6 +83,7 @@ fn unsafe_lives_in_few_files_and_explains_itself() {
     let homes = [
         "benches/rivals/processes/mapping.rs",
         "executor-core/src/cell.rs",
+        "executor-core/src/current.rs",
         "executor-core/src/linkage.rs",
         "executor-core/src/portable.rs",
         "executor-core/src/seat.rs",
@@ -92,6 +93,7 @@ fn unsafe_lives_in_few_files_and_explains_itself() {
         "executor-process/src/ring.rs",
         "executor-process/src/worker.rs",
         "executor-process/src/zygote.rs",
+        "executor-thread/src/join.rs",
         "executor-thread/src/scope.rs",
         "tests/before_main.rs",
         "tests/fixtures/host/src/main.rs",

@@ -785,10 +785,9 @@ impl<W: Work> Cell<W> {
     }
 
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
-        let entered = current::enter(Arc::clone(self) as Arc<dyn StopSource>, 0);
         // Whoever makes this call on top of another one goes on only when it is over.
-        let _waiting = entered.outer_without_limit().map(|outer| waits::enter_outer(outer, self.header.id));
-        catch(|| work.run())
+        let _waiting = current::task_without_limit().map(|outer| waits::enter_outer(outer, self.header.id));
+        current::making(self, 0, || catch(|| work.run()))
     }
 
     /// Makes a call that was started.

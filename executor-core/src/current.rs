@@ -2,12 +2,12 @@
 //!
 //! A thread cannot be stopped from outside, so stopping is agreed upon: somebody asks, and the call looks now and then.
 
+#![expect(unsafe_code, reason = "a call that is being made is known by its place on the stack")]
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     cell::Cell,
-    error, fmt,
-    marker::PhantomData,
-    mem,
+    error, fmt, ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,92 +32,143 @@ pub trait StopSource: Send + Sync {
     }
 }
 
-/// A call that is being made, and where it learns that it is to stop.
+/// A call, and where it learns that it is to stop.
 #[derive(Clone)]
 struct Call {
     source: Arc<dyn StopSource>,
     ticket: u64,
 }
 
-/// What a thread does for pools, as far as it is a call's affair.
-struct Current {
-    call: Option<Call>,
+/// What a thread does for pools, as far as it is a call's affair. It lies on the thread's stack, below the call.
+struct Frame {
+    source: *const dyn Source,
+    ticket: u64,
+    /// Of the call on top of which this one is made.
+    outer: *const Frame,
     /// The call has polled a future that is not done: the thread may park, where nobody sees it, and its pool was told.
-    may_park: bool,
+    may_park: Cell<bool>,
+}
+
+/// A stop source, of which a share is taken only where it is to outlive the call.
+trait Source {
+    fn source(&self) -> &dyn StopSource;
+    fn share(&self) -> Arc<dyn StopSource>;
+}
+
+impl<S: StopSource + 'static> Source for Arc<S> {
+    fn source(&self) -> &dyn StopSource {
+        &**self
+    }
+
+    fn share(&self) -> Arc<dyn StopSource> {
+        Arc::clone(self) as Arc<dyn StopSource>
+    }
 }
 
 thread_local! {
-    static CURRENT: Cell<Current> = const { Cell::new(Current { call: None, may_park: false }) };
+    static CURRENT: Cell<*const Frame> = const { Cell::new(ptr::null()) };
 }
 
-/// Makes the current thread one that makes a call, until the guard is dropped.
-#[must_use = "the thread makes the call only while the guard lives"]
-pub fn enter(source: Arc<dyn StopSource>, ticket: u64) -> Entered {
-    let previous = CURRENT.replace(Current { call: Some(Call { source, ticket }), may_park: false });
-    Entered { previous, not_send: PhantomData }
-}
-
-/// From [`enter`].
-pub struct Entered {
-    previous: Current,
-    not_send: PhantomData<*const ()>,
-}
-
-impl Entered {
-    /// The call on top of which this one is made, unless it ends by itself.
-    pub(crate) fn outer_without_limit(&self) -> Option<TaskId> {
-        self.previous.call.as_ref().and_then(Call::task_without_limit)
-    }
-}
-
-impl fmt::Debug for Entered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entered").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let previous = mem::replace(&mut self.previous, Current { call: None, may_park: false });
-        if CURRENT.replace(previous).may_park {
-            blocking::unblock();
+/// Makes `call` as the one that learns from `source` that it is to stop.
+#[inline]
+pub fn making<S: StopSource + 'static, T>(source: &Arc<S>, ticket: u64, call: impl FnOnce() -> T) -> T {
+    struct Restored<'a>(&'a Frame);
+    impl Drop for Restored<'_> {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.outer);
+            if self.0.may_park.get() {
+                blocking::unblock();
+            }
         }
     }
+    let source: &dyn Source = source;
+    let frame = Frame { source: ptr::from_ref(source), ticket, outer: CURRENT.get(), may_park: Cell::new(false) };
+    let _restored = Restored(&frame);
+    CURRENT.set(&frame);
+    call()
 }
 
-impl Call {
+impl Frame {
+    fn source(&self) -> &dyn Source {
+        // SAFETY: `making` borrows the source for longer than its frame is there.
+        unsafe { &*self.source }
+    }
+
+    fn call(&self) -> Call {
+        Call { source: self.source().share(), ticket: self.ticket }
+    }
+
     fn task_without_limit(&self) -> Option<TaskId> {
-        self.source.task().filter(|_| !self.source.has_limit())
+        let source = self.source().source();
+        source.task().filter(|_| !source.has_limit())
     }
 }
 
-/// What `look` sees, and changes, of what this thread does. A thread that is being taken down does nothing.
-fn look<T>(look: impl FnOnce(&mut Current) -> T) -> Option<T> {
-    let seen = CURRENT.try_with(|cell| {
-        let mut current = cell.replace(Current { call: None, may_park: false });
-        let seen = look(&mut current);
-        cell.set(current);
-        seen
-    });
-    seen.ok()
+/// What `look` sees of the call that this thread makes, if it makes one.
+fn look<T>(look: impl FnOnce(&Frame) -> T) -> Option<T> {
+    let frame = CURRENT.get();
+    // SAFETY: not null, it was set by a `making` further down on this thread's stack, which sets it back before its frame goes.
+    unsafe { frame.as_ref() }.map(look)
+}
+
+/// The call that a thread makes, for whoever does a part of it on another thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Here(*const Frame);
+
+/// The call that this thread makes now, if it makes one.
+#[inline]
+#[must_use]
+pub fn here() -> Here {
+    Here(CURRENT.get())
+}
+
+impl Here {
+    /// Makes `part` on this thread as a part of that call: it is asked to stop when that is.
+    ///
+    /// # Safety
+    /// Until this returns, the thread that called [`here`] stays within the call that it made then.
+    pub unsafe fn on_behalf<T>(self, part: impl FnOnce() -> T) -> T {
+        // SAFETY: not null, it is the frame of a call that is still being made, by this function's contract. Of what is in it,
+        // another thread changes only `may_park`, which is not read here.
+        let Some(frame) = (unsafe { self.0.as_ref() }) else { return part() };
+        let part_of = Arc::new(Part(frame.call()));
+        making(&part_of, 0, part)
+    }
+}
+
+/// A part of a call on another thread. Its waits are not entered among those of tasks: the task may be waiting in another part.
+struct Part(Call);
+
+impl StopSource for Part {
+    fn is_stopped(&self, _: u64) -> bool {
+        self.0.source.is_stopped(self.0.ticket)
+    }
+
+    fn task(&self) -> Option<TaskId> {
+        self.0.source.task()
+    }
+
+    fn has_limit(&self) -> bool {
+        true
+    }
 }
 
 /// The task whose call this thread makes now, where it is known, and unless it ends by itself.
 pub(crate) fn task_without_limit() -> Option<TaskId> {
-    look(|current| current.call.as_ref().and_then(Call::task_without_limit)).flatten()
+    look(Frame::task_without_limit).flatten()
 }
 
 /// The call on this thread has polled a future that is not done: the thread may now park until it is.
 pub(crate) fn may_park() {
-    let news = look(|current| current.call.is_some() && !mem::replace(&mut current.may_park, true));
+    let news = look(|frame| !frame.may_park.replace(true));
     if news == Some(true) && !blocking::block() {
-        look(|current| current.may_park = false); // nobody minds
+        look(|frame| frame.may_park.set(false)); // nobody minds
     }
 }
 
 /// The call on this thread has not parked it, or is back.
 pub(crate) fn is_back() {
-    if look(|current| mem::take(&mut current.may_park)) == Some(true) {
+    if look(|frame| frame.may_park.take()) == Some(true) {
         blocking::unblock();
     }
 }
@@ -150,7 +201,7 @@ pub(crate) fn is_back() {
 /// ```
 #[must_use]
 pub fn current_task() -> CurrentTask {
-    let call = look(|current| current.call.clone()).flatten();
+    let call = look(Frame::call);
     let task = call.as_ref().and_then(|call| call.source.task());
     CurrentTask { task, token: CancelToken { call, pool: blocking::pool_is_stopping() } }
 }

@@ -8,6 +8,7 @@ use std::{
     any::Any,
     backtrace::{Backtrace, BacktraceStatus},
     cell::{Cell, RefCell},
+    fmt,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::Once,
 };
@@ -51,6 +52,63 @@ pub fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Failure> {
         let (location, backtrace) = origin.map_or((None, None), |origin| (origin.location, origin.backtrace));
         Failure::Panicked(Panic { message, location, backtrace })
     })
+}
+
+/// A panic that was caught, and is to go on elsewhere.
+pub struct Unwinding {
+    payload: Box<dyn Any + Send>,
+    origin: Option<Origin>,
+}
+
+/// As [`catch`], for a panic that is to [go on](Unwinding::resume), perhaps on another thread.
+///
+/// # Errors
+/// When `call` panics.
+pub fn catch_unwinding<T>(call: impl FnOnce() -> T) -> Result<T, Unwinding> {
+    CATCHING.set(CATCHING.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    CATCHING.set(CATCHING.get() - 1);
+    result.map_err(|payload| {
+        IS_SET.set(false);
+        Unwinding { payload, origin: LATEST.take() }
+    })
+}
+
+impl Unwinding {
+    /// Lets it go on from here. Its message has been printed.
+    pub fn resume(self) -> ! {
+        IS_SET.set(self.origin.is_some());
+        LATEST.set(self.origin);
+        panic::resume_unwind(self.payload)
+    }
+}
+
+impl fmt::Debug for Unwinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unwinding").field("message", &message_of(&*self.payload as &dyn Any)).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the place of the panic for which this thread unwinds from what is called meanwhile, until it is dropped.
+#[must_use = "the place is kept for as long as this lives"]
+pub struct KeptOrigin(Option<Origin>);
+
+/// See [`KeptOrigin`].
+pub fn keep_origin() -> KeptOrigin {
+    KeptOrigin(if IS_SET.replace(false) { LATEST.take() } else { None })
+}
+
+impl Drop for KeptOrigin {
+    fn drop(&mut self) {
+        IS_SET.set(self.0.is_some());
+        LATEST.set(self.0.take());
+    }
+}
+
+impl fmt::Debug for KeptOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptOrigin").finish_non_exhaustive()
+    }
 }
 
 /// Between two calls under one guard: forgets the place of a panic that the first one caught by itself.

@@ -17,7 +17,7 @@
 use executor_core::{
     attachments::{Attachments, Encoded},
     context::{ContextId, ContextStore},
-    current::{self, StopSource},
+    current,
     linkage::loaded_later,
     portable::{self, Incoming},
     reply::Ending,
@@ -264,13 +264,14 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
                 let attachments = inlet.take(&frame)?;
                 let call = incoming(frame.body, attachments)?;
                 cpu_timer.iter().for_each(CpuTimer::start);
-                let entered = current::enter(Arc::clone(claims) as Arc<dyn StopSource>, ticket);
-                let told = uplink::enter(ticket);
-                let Ending { mark, attachments } = make(call, &mut contexts, &mut reply);
-                if flushes {
-                    let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
-                }
-                drop((told, entered));
+                let Ending { mark, attachments } = current::making(claims, ticket, || {
+                    let _told = uplink::enter(ticket);
+                    let ending = make(call, &mut contexts, &mut reply);
+                    if flushes {
+                        let _ = io::stdout().flush(); // what the call printed is told of the call, also without a newline
+                    }
+                    ending
+                });
                 requests.note_pace(claims.end(ticket));
                 let (count, length) = (attachments.len() as u32, reply.len() as u64 + 1);
                 Header { kind: Kind::Reply, attachments: count, ticket, length }.put(&mut out);

@@ -10,15 +10,22 @@
 //! | `sleep` | who sleeps, and who wakes whom |
 //! | `scope` | calls that borrow |
 //! | `thread` | one thread for one call, and which there are |
+//! | `join`, `forks` | two calls at a time on one stack; what is offered to others meanwhile |
+//! | `barrier` | a fence of which one side pays for both |
+//! | `sync` | the door to locks and atomics |
 //!
 //! This crate knows nothing of bytes, processes, or how a future keeps its value.
 
+mod barrier;
 mod builder;
+mod forks;
+mod join;
 mod pool;
 mod queue;
 mod scope;
 mod shared;
 mod sleep;
+mod sync;
 mod thread;
 mod worker;
 

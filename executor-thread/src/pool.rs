@@ -68,6 +68,10 @@ impl ThreadPoolExecutor {
         future
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Accepts a scope's call, which is never rejected.
     pub(crate) fn execute_scoped(&self, task: Task) {
         self.shared.execute_scoped(task);

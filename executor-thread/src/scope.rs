@@ -72,49 +72,6 @@ impl ThreadPoolExecutor {
         }
         result
     }
-
-    /// Runs two closures, possibly at the same time, and gives both results.
-    ///
-    /// `b` is offered to the pool while this thread runs `a`. If nobody has taken it by then, and this thread is a worker
-    /// of the pool, it runs `b` as well.
-    ///
-    /// # Panics
-    /// If either panics, after both are over. If the pool is shut down before `b` begins.
-    ///
-    /// # Examples
-    /// ```
-    /// use concurrent_futures::ThreadPoolExecutor;
-    ///
-    /// fn sum(pool: &ThreadPoolExecutor, numbers: &[u64]) -> u64 {
-    ///     if numbers.len() <= 1000 {
-    ///         return numbers.iter().sum();
-    ///     }
-    ///     let (left, right) = numbers.split_at(numbers.len() / 2);
-    ///     let (left, right) = pool.join(|| sum(pool, left), || sum(pool, right));
-    ///     left + right
-    /// }
-    ///
-    /// let pool = ThreadPoolExecutor::new(2)?;
-    /// assert_eq!(sum(&pool, &(0..10_000).collect::<Vec<_>>()), 49_995_000);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[track_caller]
-    pub fn join<A, B, RA, RB>(&self, a: A, b: B) -> (RA, RB)
-    where
-        A: FnOnce() -> RA,
-        B: FnOnce() -> RB + Send,
-        RB: Send,
-    {
-        let site = Location::caller();
-        self.scope(|scope| {
-            let b = scope.spawn_at(b, site);
-            let a = a();
-            match b.result() {
-                Ok(b) => (a, b),
-                Err(error) => panic!("the second call of a join: {error}"),
-            }
-        })
-    }
 }
 
 /// A wait that unwound would let go of what calls still borrow.

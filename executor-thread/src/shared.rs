@@ -44,6 +44,7 @@ use std::{
 
 use crate::{
     builder::ThreadPoolExecutorBuilder,
+    join::Forkers,
     queue::{Local, Queue},
     sleep::Sleep,
     worker,
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     /// How many of them there are. Counted before the worker that failed is idle.
     pauses: AtomicUsize,
     sleep: Sleep,
+    forkers: Forkers,
     /// Tasks in the queue (low half) and threads with a task (high half), changed together.
     load: AtomicU64,
     /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
@@ -136,6 +138,7 @@ impl Shared {
             pausing: Mutex::default(),
             pauses: AtomicUsize::new(0),
             sleep: Sleep::default(),
+            forkers: Forkers::default(),
             load: AtomicU64::new(0),
             active: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -207,6 +210,7 @@ impl Shared {
         Some(info)
     }
 
+    #[inline]
     pub(crate) fn home(&self) -> Home {
         self.home
     }
@@ -466,6 +470,7 @@ impl Shared {
     pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>) -> Option<Task> {
         loop {
             let task = self.queue.pop(local)?;
+            self.forkers.come(); // though for something else: the next call shall reach somebody
             // ORDERING: SeqCst, as all of `load`.
             self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
             // This thread may have been woken for another task than the one it found, or hold a batch that was in
@@ -504,7 +509,7 @@ impl Shared {
 
     /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
     /// idle.
-    fn task_is_over(&self) {
+    pub(crate) fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
     }
 
@@ -513,7 +518,32 @@ impl Shared {
         let must_go = || self.may_close() || spare && self.has_surplus();
         // Who stays in a closed pool stays for a task that waits for another attempt.
         let limit = self.idle_timeout.filter(|_| !self.is_closed());
-        self.sleep.sleep(limit, || !self.queue.is_empty(), must_go)
+        let has_work = || !self.queue.is_empty() || !self.forkers.is_empty();
+        self.sleep.sleep(limit, has_work, must_go, || self.forkers.are_there())
+    }
+
+    #[inline]
+    pub(crate) fn forkers(&self) -> &Forkers {
+        &self.forkers
+    }
+
+    /// Whether another thread could make a call now that this one offers, as far as it sees.
+    #[inline]
+    pub(crate) fn could_help(&self) -> bool {
+        // ORDERING: Relaxed. The caller has passed `light`, and a sleeper looks again when it has passed `heavy`. A thread that is
+        // missing is missed by the next `join`, or by nobody.
+        self.sleep.may_have_sleepers() || self.active.load(Ordering::Relaxed) < self.max_workers.get()
+    }
+
+    /// Wakes or starts a thread for calls that are offered and not queued. Returns whether one comes.
+    pub(crate) fn call_for_forks(self: &Arc<Self>) -> bool {
+        self.sleep.wake_one() || self.start_thread_for(1)
+    }
+
+    /// This thread makes a call that was in no queue.
+    pub(crate) fn task_begins(&self) {
+        // ORDERING: SeqCst, as all of `load`.
+        self.load.fetch_add(BUSY, Ordering::SeqCst);
     }
 
     /// Whether the pool is closed and no task waits for another attempt.
@@ -526,17 +556,22 @@ impl Shared {
     }
 
     fn start_thread_if_needed(self: &Arc<Self>) {
+        self.start_thread_for(0);
+    }
+
+    /// Starts a thread if more calls wait than threads are idle: those in the queue, and so many others. Returns whether it did.
+    fn start_thread_for(self: &Arc<Self>, others: usize) -> bool {
         // ORDERING: SeqCst, see `accept` and `worker_blocks`.
         if self.active.load(Ordering::SeqCst) >= self.max_workers.get() {
-            return;
+            return false;
         }
         let mut crew = self.crew.lock();
         let (queued, busy) = self.load();
         let idle = crew.threads.saturating_sub(busy);
         let full = self.active.load(Ordering::SeqCst) >= self.max_workers.get();
         let nobody_left = self.may_close() && crew.threads == 0;
-        if full || nobody_left || queued <= idle {
-            return;
+        if full || nobody_left || queued + others <= idle {
+            return false;
         }
         let pool = Arc::clone(self);
         let local = self.queue.claim_local();
@@ -555,6 +590,7 @@ impl Shared {
                 crew.started += 1;
                 crew.handles.retain(|handle| !handle.is_finished());
                 crew.handles.push(handle);
+                true
             }
             Err(error) => {
                 self.leave_seat(&seat);
@@ -565,6 +601,7 @@ impl Shared {
                     drop(crew);
                     self.break_with(BrokenCause::Spawn(error.to_string()));
                 }
+                false
             }
         }
     }

@@ -1,11 +1,16 @@
 #![doc = include_str!("sleep.md")]
 
-use executor_core::sync::{Condvar, Mutex};
 use std::{
-    hint,
-    sync::atomic::{AtomicUsize, Ordering, fence},
-    thread,
+    hint, thread,
     time::{Duration, Instant},
+};
+
+use crate::{
+    barrier,
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering, fence},
+    },
 };
 
 /// Looks before a worker announces that it will sleep.
@@ -20,12 +25,14 @@ pub(crate) struct Sleep {
 
 impl Sleep {
     /// Returns when there may be work, as `has_work` tells, or when the thread `must_go`. Whoever makes that true calls
-    /// [`wake_all`](Self::wake_all) afterwards. `false`: nothing of that has come within the limit.
+    /// [`wake_all`](Self::wake_all) afterwards. `false`: nothing of that has come within the limit. `is_one_sided` tells whether work
+    /// may come from somebody who passes only the light half of a barrier before he looks for sleepers.
     pub(crate) fn sleep(
         &self,
         limit: Option<Duration>,
         has_work: impl Fn() -> bool,
         must_go: impl Fn() -> bool,
+        is_one_sided: impl Fn() -> bool,
     ) -> bool {
         for spin in 0..SPINS {
             if has_work() || must_go() {
@@ -41,6 +48,9 @@ impl Sleep {
         // this announcement, or the look below sees what was pushed before it.
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        if is_one_sided() {
+            barrier::heavy();
+        }
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         if !has_work() {
             let mut permits = self.permits.lock();
@@ -79,6 +89,12 @@ impl Sleep {
     pub(crate) fn has_sleepers(&self) -> bool {
         // ORDERING: as in `wake_one`; the caller's own queue was filled before.
         fence(Ordering::SeqCst);
+        self.sleepers.load(Ordering::Relaxed) > 0
+    }
+
+    /// As [`has_sleepers`](Self::has_sleepers), without the fence.
+    #[inline]
+    pub(crate) fn may_have_sleepers(&self) -> bool {
         self.sleepers.load(Ordering::Relaxed) > 0
     }
 
@@ -140,7 +156,12 @@ mod tests {
                         if closed.load(Ordering::SeqCst) {
                             return;
                         }
-                        sleep.sleep(None, || work.load(Ordering::SeqCst) > 0, || closed.load(Ordering::SeqCst));
+                        sleep.sleep(
+                            None,
+                            || work.load(Ordering::SeqCst) > 0,
+                            || closed.load(Ordering::SeqCst),
+                            || false,
+                        );
                     }
                 });
             }

@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use crate::{queue::Local, shared::Shared};
+use crate::{join, queue::Local, shared::Shared};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
 pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>, seat: Arc<Seat>) {
@@ -28,17 +28,21 @@ pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>, seat: Arc<Seat>) 
         pool.break_down(failure);
     }
     let spare = local.is_none();
-    loop {
-        if spare && pool.spare_may_leave() {
-            break;
+    join::as_forker(&pool, |lister| {
+        loop {
+            if spare && pool.spare_may_leave() {
+                break;
+            }
+            if let Some(task) = pool.next_task(local.as_ref()) {
+                seat.begin(&task);
+                task.run_counted(|made| pool.task_is_made(&seat, made));
+            } else if !join::help(&pool, lister)
+                && (pool.may_end() || !pool.sleep(spare) && pool.idle_may_leave(&mut local))
+            {
+                break;
+            }
         }
-        if let Some(task) = pool.next_task(local.as_ref()) {
-            seat.begin(&task);
-            task.run_counted(|made| pool.task_is_made(&seat, made));
-        } else if pool.may_end() || !pool.sleep(spare) && pool.idle_may_leave(&mut local) {
-            break;
-        }
-    }
+    });
     // It has left, so nobody counts on it any more. But a shutdown waits for it, unless it is its own.
     drop(entered);
     if let Some(finalizer) = pool.finalizer() {

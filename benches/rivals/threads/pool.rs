@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     alone,
-    job::{Job, Work, digest, square},
+    job::{Job, Work, digest, fib, square},
     workers,
 };
 
@@ -140,7 +140,7 @@ fn into_vector(n: u64, body: impl FnOnce() -> Option<Vec<u64>>) -> Result<Sample
 
 /// How many joins the `n`th Fibonacci number is made of.
 pub(crate) fn joins(n: u64) -> u64 {
-    if n < 2 { 0 } else { joins(n - 1) + joins(n - 2) + 1 }
+    fib(n + 1) - 1
 }
 
 fn submit_window<P: Pool>(pool: &P, n: u64, outstanding: usize) -> u64 {
