@@ -79,7 +79,7 @@ fn times_are_those_of_the_worker() {
     let events: Vec<_> = tasks.iter().filter(|event| event.task == id).collect();
     let [submitted, started, ended] = events[..] else { panic!("{events:#?}") };
     let TaskEventKind::Started { worker } = &started.kind else { panic!("{started:?}") };
-    assert_eq!((worker.pid, worker.kind), (pid, WorkerKind::Process));
+    assert_eq!((worker.pid, worker.kind), (pid, WorkerKind::WorkerProcess));
     assert!(before <= submitted.at && submitted.at <= started.at && ended.at <= after, "{events:#?}");
     assert!(ended.at - started.at >= Duration::from_millis(5), "{events:#?}");
 }

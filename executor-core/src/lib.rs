@@ -26,7 +26,7 @@
 //! | [`admission`] | how many calls a pool takes in |
 //! | [`observe`] | who is told of tasks and workers |
 //! | [`stats`], [`seat`] | what is counted of calls, and what is being made now |
-//! | [`timer`] | what is done at some time: the only thread that this crate starts, when it is needed |
+//! | [`timer`] | what is done at some time: with the observers' ones, the only thread that this crate starts, when it is needed |
 //! | `fuzzing` | the door by which `fuzz/` feeds whatever reads bytes |
 //! | [`cpu`] | how many processors there are to use |
 //!

@@ -206,9 +206,9 @@ pub struct WorkerInfo {
 #[non_exhaustive]
 pub enum WorkerKind {
     /// A thread of a pool.
-    Thread,
-    /// A process.
-    Process,
+    PoolThread,
+    /// A process of a pool.
+    WorkerProcess,
     /// A thread that is not the pool's: the caller's own, for which there was no room in the queue.
     Caller,
 }
@@ -459,7 +459,7 @@ mod tests {
     };
 
     fn event() -> WorkerEvent {
-        let worker = WorkerInfo::new(&"pool".into(), "worker", 1, WorkerKind::Thread);
+        let worker = WorkerInfo::new(&"pool".into(), "worker", 1, WorkerKind::PoolThread);
         WorkerEvent::now(&Arc::new(worker), WorkerEventKind::Started)
     }
 

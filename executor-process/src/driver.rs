@@ -1102,7 +1102,7 @@ impl Driver {
         if let Some(lane) = self.lanes.last_mut()
             && let Some(observers) = &self.shared.chosen.observers
         {
-            let info = WorkerInfo::new(observers.pool(), &*lane.name, lane.child.id(), WorkerKind::Process);
+            let info = WorkerInfo::new(observers.pool(), &*lane.name, lane.child.id(), WorkerKind::WorkerProcess);
             let info = lane.observed.insert(Arc::new(info));
             observers.worker(WorkerEvent::now(info, WorkerEventKind::Started));
         }

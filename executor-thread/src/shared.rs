@@ -204,7 +204,7 @@ impl Shared {
         let observers = self.observers.as_ref()?;
         let thread = thread::current();
         let name = thread.name().unwrap_or_default();
-        let info = Arc::new(WorkerInfo::new(observers.pool(), name, process::id(), WorkerKind::Thread));
+        let info = Arc::new(WorkerInfo::new(observers.pool(), name, process::id(), WorkerKind::PoolThread));
         observe::be_worker(&info);
         observers.worker(WorkerEvent::now(&info, WorkerEventKind::Started));
         Some(info)

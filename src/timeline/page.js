@@ -299,7 +299,11 @@
     draws();
   };
   const zoom = (middle, factor) => show(middle - (middle - view.from) * factor, middle + (view.to - middle) * factor);
-  const all = () => show(whole.from, whole.to);
+  const all = () => {
+    view = { ...whole };
+    tip.hidden = true;
+    draws();
+  };
   const move = (part) => show(view.from + part * (view.to - view.from), view.to + part * (view.to - view.from));
 
   /** The deepest block at a place, or the one that is nearest, within a few pixels. */

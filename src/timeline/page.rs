@@ -55,7 +55,7 @@ fn write_data(recorded: &Recorded, out: &mut dyn Write) -> io::Result<()> {
     for (number, lane) in recorded.lanes.iter().enumerate() {
         let worker = &lane.worker;
         let comma = if number > 0 { "," } else { "" };
-        let pid = if worker.kind == WorkerKind::Process { worker.pid } else { 0 };
+        let pid = if worker.kind == WorkerKind::WorkerProcess { worker.pid } else { 0 };
         write!(
             out,
             "{comma}\n{{\"pool\":{},\"name\":{},\"pid\":{pid},\"beside\":{},\"from\":{},",

@@ -18,7 +18,7 @@ pub(super) fn write(recorded: &Recorded, out: &mut dyn Write) -> io::Result<()> 
     for (lane, worker) in recorded.lanes.iter().enumerate() {
         let pool = pools.iter().position(|pool| *pool == &*worker.worker.pool).unwrap_or_default();
         let name = match worker.worker.kind {
-            WorkerKind::Process => format!("{} (process {})", worker.worker.name, worker.worker.pid),
+            WorkerKind::WorkerProcess => format!("{} (process {})", worker.worker.name, worker.worker.pid),
             _ => worker.worker.name.clone(),
         };
         let name = json_string(&name);

@@ -1,6 +1,7 @@
 //! What continuous integration and contributors run: `cargo xtask ci`, and the longer lanes.
 
 mod api;
+mod browser;
 mod conformance;
 mod features;
 mod fuzz;
@@ -30,6 +31,7 @@ usage: cargo xtask LANE
   stress [N]     every test but those in the documentation N times (20), beside a load on every processor
   fuzz [--minutes N] [TARGET…]
                  feeds whatever reads bytes with what a fuzzer thinks of, for N minutes in all (10)
+  browser        a timeline of 100,000 calls in a real browser; draws docs/timeline.png
   package        whether each crate could be published";
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             _ => Err(format!("`{rounds}` is not a number of rounds\n\n{USAGE}")),
         },
         ["fuzz", ref arguments @ ..] => fuzz::fuzz(arguments),
+        ["browser"] => browser::browser(),
         ["package"] => package(),
         _ => Err(USAGE.to_owned()),
     };
