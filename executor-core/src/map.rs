@@ -231,6 +231,18 @@ where
 
     /// How many results are still to come, if the input says how many items it has. Fewer come from a map that is cancelled or
     /// over its time.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new(2)?;
+    /// let mut map = pool.map(|x: u32| x * x, 0..10);
+    /// map.next();
+    /// assert_eq!(map.remaining(), Some(9));
+    /// assert_eq!(pool.map(|x: u32| x * x, 0..).remaining(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<usize> {
         let unseen = match self.items.as_ref().map(I::size_hint) {

@@ -190,7 +190,19 @@ impl<F: AsFuture> AsCompleted<F> {
         self.pending.len()
     }
 
-    /// The futures that are still to come, in no particular order.
+    /// The futures that are still to come, in no particular order: for giving them up, say.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::{Executor, ThreadPoolExecutor, as_completed};
+    ///
+    /// let pool = ThreadPoolExecutor::new(1)?;
+    /// let mut futures = as_completed((0..100).map(|x| pool.submit(|x: u32| x, x)));
+    /// let first = futures.next();
+    /// futures.pending().for_each(|future| { future.cancel(); });
+    /// assert!(first.is_some() && futures.all(|future| future.done()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn pending(&self) -> impl Iterator<Item = &F> {
         self.pending.futures.values()
     }

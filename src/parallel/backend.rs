@@ -31,6 +31,20 @@ const IDLE: std::time::Duration = std::time::Duration::from_secs(300);
 ///
 /// By name: `"sequential"`, `"threading"`, `"process"`, which may also be called `"loky"`, and what was
 /// [registered](register_parallel_backend).
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::{ProcessPoolExecutor, parallel::{Backend, Parallel, delayed}};
+/// use std::sync::Arc;
+///
+/// // One worker of its own, for calls that may crash: with `n_jobs(1)` it would be this very thread.
+/// let isolated = Parallel::new().backend(Arc::new(ProcessPoolExecutor::new(1)?));
+/// let outcomes = isolated.outcomes([0, 3].map(|code| delayed(|code| if code > 0 { std::process::exit(code) })(code)))?;
+/// assert!(outcomes[1].as_ref().unwrap_err().is_worker_lost());
+///
+/// let here = Parallel::new().n_jobs(4).backend(Backend::Sequential);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Backend {

@@ -190,6 +190,11 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Dispatch<I, R> {
         self.undone.contains(&place)
     }
 
+    /// How many calls go together now.
+    pub(super) fn batch_size(&self) -> usize {
+        self.batches.next(None, self.workers)
+    }
+
     pub(super) fn done(&self) -> usize {
         self.taken - self.undone.len()
     }

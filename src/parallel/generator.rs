@@ -25,7 +25,7 @@ pub struct Generator<I: Iterator<Item = Delayed<R>>, R: Value> {
     dispatch: Dispatch<I, R>,
     /// In whose order results come.
     order: Order<R>,
-    /// How many results may wait for being taken, or for an earlier one.
+    /// How many batches' worth of results may wait for being taken, or for an earlier one.
     most: Option<usize>,
     is_sequential: bool,
     timeout: Option<Duration>,
@@ -87,7 +87,8 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Generator<I, R> {
     }
 
     fn fill(&mut self) {
-        if self.most.is_none_or(|most| self.order.len() < most) {
+        let most = self.most.map(|batches| batches.saturating_mul(self.dispatch.batch_size()));
+        if most.is_none_or(|most| self.order.len() < most) {
             self.dispatch.fill();
         }
     }
@@ -99,6 +100,18 @@ impl<I: Iterator<Item = Delayed<R>>, R: Value> Generator<I, R> {
     }
 
     /// Aborts what is not done, as dropping it does, and says what that was.
+    ///
+    /// # Examples
+    /// ```
+    /// use concurrent_futures::parallel::{Parallel, delayed};
+    ///
+    /// let mut cubes = Parallel::new().n_jobs(2).backend("threading").generator((0..).map(|x: u64| delayed(|x| x * x * x)(x)))?;
+    /// let first_large = cubes.by_ref().map_while(Result::ok).find(|cube| *cube > 1000);
+    /// assert_eq!(first_large, Some(1331));
+    /// let aborted = cubes.abort();
+    /// println!("{} results were not needed, {} calls not made to their end", aborted.unused, aborted.cancelled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn abort(mut self) -> Aborted {
         self.give_up()
     }

@@ -8,6 +8,16 @@ use super::error::ParallelError;
 ///
 /// As text: `"all"`, or arithmetic on numbers and `n_jobs` with `+ - * / // %` and parentheses, such as `"2*n_jobs"` and
 /// `"1.5 * (n_jobs + 1)"`. What is behind the decimal point of the result is dropped, and at least 1 must be left.
+///
+/// # Examples
+/// ```
+/// use concurrent_futures::parallel::{Parallel, PreDispatch};
+///
+/// let by_workers = Parallel::new().pre_dispatch("3*n_jobs");
+/// let by_number = Parallel::new().pre_dispatch(10);
+/// let whole_input = Parallel::new().pre_dispatch(PreDispatch::ALL);
+/// assert!("3*cores".parse::<PreDispatch>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct PreDispatch(Amount);
 
