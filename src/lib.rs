@@ -102,3 +102,44 @@ pub mod backend {
 #[cfg(all(doctest, feature = "process"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The pages of the guide, whose programs are tests like those of the README. Whole examples among them are checked by `tests/guide.rs`.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/guide/src/introduction.md")]
+    struct Introduction;
+    #[doc = include_str!("../docs/guide/src/first-loop.md")]
+    struct FirstLoop;
+    #[doc = include_str!("../docs/guide/src/lambdas.md")]
+    struct Lambdas;
+    #[doc = include_str!("../docs/guide/src/loops-that-cannot-be-parallel.md")]
+    struct LoopsThatCannotBeParallel;
+    #[doc = include_str!("../docs/guide/src/tiny-tasks.md")]
+    struct TinyTasks;
+    #[doc = include_str!("../docs/guide/src/cpu-and-io.md")]
+    struct CpuAndIo;
+    #[doc = include_str!("../docs/guide/src/futures.md")]
+    struct Futures;
+    #[doc = include_str!("../docs/guide/src/map.md")]
+    struct Map;
+    #[doc = include_str!("../docs/guide/src/async.md")]
+    struct Async;
+    #[doc = include_str!("../docs/guide/src/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../docs/guide/src/stopping.md")]
+    struct Stopping;
+    #[doc = include_str!("../docs/guide/src/large-data.md")]
+    struct LargeData;
+    #[doc = include_str!("../docs/guide/src/output.md")]
+    struct Output;
+    #[doc = include_str!("../docs/guide/src/by-hand.md")]
+    struct ByHand;
+    #[doc = include_str!("../docs/guide/src/gutenberg.md")]
+    struct Gutenberg;
+    #[doc = include_str!("../docs/guide/src/which-backend.md")]
+    struct WhichBackend;
+    #[doc = include_str!("../docs/guide/src/worker-processes.md")]
+    struct WorkerProcesses;
+    #[doc = include_str!("../docs/guide/src/coming-from-python.md")]
+    struct ComingFromPython;
+}

@@ -12,6 +12,7 @@ mod examples;
 mod fault_matrix;
 mod faults;
 mod fuzz_corpus;
+mod guide;
 mod joins;
 mod limits;
 mod observing;

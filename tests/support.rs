@@ -214,13 +214,22 @@ pub(crate) fn signal_child(pid: u32, signal: Signal) -> bool {
 
 /// An example, built here: nothing else builds it when a test runs alone, and it might be of yesterday.
 pub(crate) fn example(name: &str) -> PathBuf {
+    built(&["--example", name]).join(name)
+}
+
+/// Where all examples are, built here.
+pub(crate) fn examples() -> PathBuf {
+    built(&["--examples"])
+}
+
+fn built(what: &[&str]) -> PathBuf {
     let test = env::current_exe().unwrap();
     let target = test.ancestors().nth(2).expect("it lies in target/debug/deps");
     let profile = if target.ends_with("release") { "release" } else { "dev" };
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--example", name, "--profile", profile]);
+    build.args(["build", "--quiet", "--profile", profile]).args(what);
     assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success(), "{build:?}");
-    target.join("examples").join(name)
+    target.join("examples")
 }
 
 /// Whether SIGINT was ignored when this program was started, as a shell without job control does for what it runs in the
