@@ -104,7 +104,7 @@ pub mod backend {
 struct Readme;
 
 /// The pages of the guide, whose programs are tests like those of the README. Whole examples among them are checked by `tests/guide.rs`.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "process"))]
 mod guide {
     #[doc = include_str!("../docs/guide/src/introduction.md")]
     struct Introduction;
@@ -136,6 +136,8 @@ mod guide {
     struct ByHand;
     #[doc = include_str!("../docs/guide/src/gutenberg.md")]
     struct Gutenberg;
+    #[doc = include_str!("../docs/guide/src/a-whole-program.md")]
+    struct AWholeProgram;
     #[doc = include_str!("../docs/guide/src/which-backend.md")]
     struct WhichBackend;
     #[doc = include_str!("../docs/guide/src/worker-processes.md")]

@@ -16,9 +16,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Directories of examples: of these the guide shows the command, and what is worth reading.
-const FOLDERS: &[&str] = &["gutenberg"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -91,12 +88,8 @@ fn pieces(page: &str) -> Vec<Piece<'_>> {
 type Run = Vec<String>;
 
 fn command(line: &str) -> Option<Run> {
-    let command = line.strip_prefix('`')?.strip_suffix('`')?.strip_prefix("cargo run ")?;
-    let words = command
-        .trim_start_matches("--release ")
-        .trim_start_matches("--no-default-features ")
-        .strip_prefix("--example ")?
-        .split(' ');
+    let command = line.strip_prefix("`cargo run ")?.strip_suffix('`')?;
+    let words = command.split_once("--example ")?.1.split(' ');
     Some(words.filter(|word| *word != "--").map(str::to_owned).collect())
 }
 
@@ -226,27 +219,29 @@ fn programs_and_outputs_are_those_of_the_examples() {
     }
 }
 
-/// Whoever looks for an example finds a page on it, and the other way round.
+/// Whoever looks for an example finds a page that shows it; one that is a folder is linked, and the page says what is worth reading.
 #[test]
 fn every_example_is_in_the_guide() {
-    let mut shown = BTreeSet::new();
+    let (mut shown, mut linked) = (BTreeSet::new(), BTreeSet::new());
     for path in pages() {
+        let page = read(&path);
         let mut named = BTreeSet::new();
-        for piece in pieces(&read(&path)) {
+        for piece in pieces(&page) {
             match piece {
-                Piece::Line(line) => named.extend(command(line).map(|run| run[0].clone())),
+                Piece::Line(line) => named.extend(command(line).map(|run| run[0].clone() + ".rs")),
                 Piece::Block(block) if block.info == "rust,ignore" => shown.append(&mut named),
                 Piece::Block(_) => {}
             }
         }
-        shown.extend(named.into_iter().filter(|name| FOLDERS.contains(&name.as_str())));
+        let examples = links(&page).into_iter().filter_map(|link| link.strip_prefix("../../../examples/"));
+        linked.extend(examples.filter_map(|link| Some(link.split_once('/')?.0.to_owned())));
     }
-    let mut there: BTreeSet<String> = FOLDERS.iter().map(|name| name.to_string()).collect();
-    for entry in fs::read_dir(root().join("examples")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        there.extend(name.strip_suffix(".rs").map(str::to_owned));
-    }
-    assert_eq!(shown, there, "examples whose program is in the guide, and examples that there are");
+    let entries = fs::read_dir(root().join("examples")).unwrap().map(Result::unwrap);
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.path().is_dir());
+    let names = |entries: Vec<fs::DirEntry>| -> BTreeSet<String> {
+        entries.into_iter().map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!((shown, linked), (names(files), names(folders)), "examples in the guide, and examples that there are");
 }
 
 /// Each page is in the summary, and what of it is a program is compiled and run as a test.
@@ -295,7 +290,10 @@ fn anchors(page: &str) -> BTreeSet<String> {
 #[test]
 fn every_relative_link_leads_somewhere() {
     let mut documents = files(&root().join("docs"), "md");
-    documents.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    documents.extend(
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/consumer/README.md"]
+            .map(|name| root().join(name)),
+    );
     let mut checked = 0;
     for document in documents {
         let page = read(&document);
