@@ -98,6 +98,36 @@ fn real_books_have_the_known_counts() {
     check_all_backends(&[alice], &WORDS, "1", &count_naively(&[text], &WORDS));
 }
 
+/// Every span is in the picture, on each backend.
+#[test]
+fn a_timeline_shows_every_span_on_every_backend() {
+    let scratch = Scratch::new("timeline");
+    let [text] = &scratch.files(&[words_across(10_000)])[..] else { panic!("not one file") };
+    let spans = fs::metadata(text).expect("it is there").len().div_ceil(1 << 10);
+    let json = scratch.0.join("run.json");
+    let mut command =
+        scratch.gutenberg(["--json", "--backend", "all", "--workers", "2", "--chunk", "1KiB", "--timeline"]);
+    run_json(command.arg(&json).arg(text));
+    let trace: serde_json::Value = serde_json::from_slice(&fs::read(json).expect("it is written")).expect("it is JSON");
+    let events = trace["traceEvents"].as_array().expect("a list");
+    let lanes = |start: &str| {
+        let named = events.iter().filter(|event| event["name"] == "thread_name");
+        let of =
+            |event: &&serde_json::Value| event["args"]["name"].as_str().is_some_and(|name| name.starts_with(start));
+        named.filter(of).map(|event| event["tid"].clone()).collect::<Vec<_>>()
+    };
+    for (start, least) in [("main", 1), ("thread-", 1), ("process-", 1)] {
+        let lanes = lanes(start);
+        let calls = events.iter().filter(|event| event["ph"] == "X" && lanes.contains(&event["tid"])).count() as u64;
+        assert!(lanes.len() >= least && calls > 0 && calls <= spans, "{start}: {calls} calls of {spans} spans");
+        // A chunk of spans is one call of a pool, and each span one of the serial loop.
+        assert!(start != "main" || calls == spans, "{calls} of {spans} spans");
+    }
+    let html = scratch.0.join("run.html");
+    run_json(scratch.gutenberg(["--json", "--backend", "thread", "--timeline"]).arg(&html).arg(text));
+    assert!(fs::read_to_string(html).expect("it is written").contains("count_span"));
+}
+
 #[test]
 fn a_text_is_made_once_and_has_what_it_promises() {
     let scratch = Scratch::new("generated");
@@ -196,6 +226,8 @@ fn what_cannot_be_done_is_said_in_one_line() {
         (&["--wrods", "dog"], "invalid option '--wrods'"),
         (&["-x"], "invalid option '-x'"),
         (&["--json=yes", &text], "unexpected argument"),
+        (&["--timeline", "run.svg", &text], "ends with .html or .json"),
+        (&["--timeline", "/nowhere/run.html", &text], "cannot be written"),
     ];
     let unreadable: (&[&str], &str) = (&[&locked], "cannot be read: Permission denied");
     let anything_goes = File::open(&locked).is_ok(); // for root, say

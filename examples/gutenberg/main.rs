@@ -22,6 +22,7 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     error::Error,
+    ffi::OsString,
     fs::File,
     io::{self, Write},
     process::ExitCode,
@@ -66,6 +67,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     if options.backends.len() > 1 {
         warm_up(job)?;
     }
+    let unwritable = |path: &OsString, error| format!("{path:?} cannot be written: {error}");
+    if let Some((_, path)) = &options.timeline {
+        File::create(path).map_err(|error| unwritable(path, error))?; // rather than when all is counted
+    }
     let timeline = options.timeline.as_ref().map(|_| Timeline::new());
     let mut first: Option<Run> = None;
     for &backend in &options.backends {
@@ -97,7 +102,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             Picture::Html => timeline.write_html(path),
             Picture::Json => timeline.write_json(path),
         };
-        written.map_err(|error| format!("{path:?} cannot be written: {error}"))?;
+        written.map_err(|error| unwritable(path, error))?;
     }
     Ok(())
 }
