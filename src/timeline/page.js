@@ -24,8 +24,8 @@
     }
     return { ...lane, began, ended, task: sum(lane.task), depth, longest, count, outcome: lane.ended };
   }).filter((lane) => lane.count || !lane.beside);
-  // The program's own lane first, then workers as they came.
-  lanes.sort((one, other) => Number(other.beside) - Number(one.beside) || one.pool.localeCompare(other.pool) || one.from - other.from);
+  // The program's own lane first, then each pool's workers by name.
+  lanes.sort((one, other) => Number(other.beside) - Number(one.beside) || one.pool.localeCompare(other.pool) || one.name.localeCompare(other.name, "en", { numeric: true }));
 
   const total = lanes.reduce((all, lane) => all + lane.count, 0);
   let first = Infinity, last = 0;
