@@ -55,9 +55,9 @@ pub enum Backend {
     /// In worker processes: those of the pool that the whole program
     /// [shares](crate::ProcessPoolExecutorBuilder::build_shared). The part of joblib's `loky`. An error without the feature
     /// `process`.
-    Process,
+    Processes,
     /// On this executor, whatever it is. It has as many workers as it has, whatever `n_jobs` says.
-    Executor(
+    Custom(
         /// The executor.
         Arc<dyn Executor>,
     ),
@@ -111,7 +111,7 @@ impl TryFrom<&str> for Backend {
         match name {
             "sequential" => return Ok(Backend::Sequential),
             "threading" | "threads" => return Ok(Backend::Threading),
-            "process" | "processes" | "loky" | "multiprocessing" => return Ok(Backend::Process),
+            "process" | "processes" | "loky" | "multiprocessing" => return Ok(Backend::Processes),
             _ => {}
         }
         let registered = REGISTERED.lock();
@@ -128,13 +128,13 @@ impl TryFrom<&str> for Backend {
 
 impl<E: Executor + 'static> From<Arc<E>> for Backend {
     fn from(executor: Arc<E>) -> Self {
-        Backend::Executor(executor)
+        Backend::Custom(executor)
     }
 }
 
 impl From<Arc<dyn Executor>> for Backend {
     fn from(executor: Arc<dyn Executor>) -> Self {
-        Backend::Executor(executor)
+        Backend::Custom(executor)
     }
 }
 
@@ -143,8 +143,8 @@ impl Backend {
         match self {
             Backend::Sequential => "sequential",
             Backend::Threading => "threading",
-            Backend::Process => "process",
-            Backend::Executor(_) => "of a given executor",
+            Backend::Processes => "process",
+            Backend::Custom(_) => "of a given executor",
             Backend::Registered(registered) => &registered.name,
         }
     }
@@ -226,7 +226,7 @@ impl Plan {
         let mut overrides = None;
         let by_level = || match (place.level, all.prefer) {
             (0, Some(Prefer::Threads)) => Backend::Threading,
-            (0, _) if cfg!(feature = "process") => Backend::Process,
+            (0, _) if cfg!(feature = "process") => Backend::Processes,
             (0, _) => Backend::Threading,
             (1, _) => Backend::Threading,
             _ => Backend::Sequential,
@@ -248,10 +248,10 @@ impl Plan {
         }
         let n_jobs = workers(all.n_jobs.unwrap_or(1), place.share)?;
         let n_jobs = match &backend {
-            Backend::Executor(executor) => executor.max_workers(),
+            Backend::Custom(executor) => executor.max_workers(),
             _ => n_jobs,
         };
-        if matches!(backend, Backend::Threading | Backend::Process) && n_jobs == NonZeroUsize::MIN {
+        if matches!(backend, Backend::Threading | Backend::Processes) && n_jobs == NonZeroUsize::MIN {
             backend = Backend::Sequential;
         }
         if place.level >= MAX_LEVEL && !matches!(backend, Backend::Sequential) {
@@ -307,8 +307,8 @@ impl Plan {
             Backend::Sequential => (Arc::new(SequentialExecutor::new()), Keep::No),
             Backend::Threading => (Arc::new(self.threads()?), Keep::Yes),
             // It is kept where it is, and may have become another one since.
-            Backend::Process => (self.processes()?, Keep::No),
-            Backend::Executor(executor) => (Arc::clone(executor), Keep::No),
+            Backend::Processes => (self.processes()?, Keep::No),
+            Backend::Custom(executor) => (Arc::clone(executor), Keep::No),
             Backend::Registered(registered) => ((registered.make)(self.n_jobs)?, Keep::Yes),
         })
     }
