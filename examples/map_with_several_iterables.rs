@@ -28,9 +28,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = ProcessPoolExecutor::new(2)?; // or ThreadPoolExecutor::new(2)?
     let (bases, exponents) = ([2_u64, 3, 10], [5, 2, 3]);
 
-    // `map(pow, bases, exponents)`: the function takes a pair. The shorter one ends it, as in Python.
-    let powers = pool.map(|(base, exponent)| u64::pow(base, exponent), bases.into_iter().zip(exponents));
+    // `map(pow, bases, exponents)`. The shorter one ends it, as in Python.
+    let powers = pool.starmap(u64::pow, bases.into_iter().zip(exponents));
     println!("{:?}", powers.collect::<Result<Vec<_>, _>>()?);
+
+    // Three of them are zipped to tuples, which a closure takes apart.
+    let sums = pool.map(|((a, b), c): ((u64, u64), u64)| a * b + c, bases.into_iter().zip([1, 2, 3]).zip([7, 8, 9]));
+    println!("{:?}", sums.collect::<Result<Vec<_>, _>>()?);
 
     // `map(partial(pow, exp=2), bases)`
     println!("{:?}", pool.map(|base: u64| base.pow(2), bases).collect::<Result<Vec<_>, _>>()?);

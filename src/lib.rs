@@ -118,6 +118,12 @@ mod guide {
     struct TinyTasks;
     #[doc = include_str!("../docs/guide/src/cpu-and-io.md")]
     struct CpuAndIo;
+    #[doc = include_str!("../docs/guide/src/pool.md")]
+    struct Pool;
+    #[doc = include_str!("../docs/guide/src/by-hand.md")]
+    struct ByHand;
+    #[doc = include_str!("../docs/guide/src/joblib.md")]
+    struct Joblib;
     #[doc = include_str!("../docs/guide/src/futures.md")]
     struct Futures;
     #[doc = include_str!("../docs/guide/src/map.md")]
@@ -132,8 +138,8 @@ mod guide {
     struct LargeData;
     #[doc = include_str!("../docs/guide/src/output.md")]
     struct Output;
-    #[doc = include_str!("../docs/guide/src/by-hand.md")]
-    struct ByHand;
+    #[doc = include_str!("../docs/guide/src/seeing-it-work.md")]
+    struct SeeingItWork;
     #[doc = include_str!("../docs/guide/src/gutenberg.md")]
     struct Gutenberg;
     #[doc = include_str!("../docs/guide/src/a-whole-program.md")]
