@@ -140,6 +140,8 @@ mod guide {
     struct Output;
     #[doc = include_str!("../docs/guide/src/seeing-it-work.md")]
     struct SeeingItWork;
+    #[doc = include_str!("../docs/guide/src/timeline.md")]
+    struct Timeline;
     #[doc = include_str!("../docs/guide/src/gutenberg.md")]
     struct Gutenberg;
     #[doc = include_str!("../docs/guide/src/a-whole-program.md")]

@@ -5,9 +5,10 @@
 //! documentation (`src/lib.rs`). With `GUIDE=write` in the environment, the test writes such blocks instead of comparing them.
 //!
 //! Times differ from run to run, so their digits do not count, nor do spaces. What else may differ is said beside `text`: `numbers`, all
-//! of them; `unordered`, the order of the lines; `varies`, all that comes after a line's first colon.
+//! of them; `unordered`, the order of the lines; `varies`, all that comes after a line's first colon, and, if `unordered` too, how often
+//! there is such a line.
 
-use crate::support::{DEADLINE, examples};
+use crate::support::{DEADLINE, Place, examples};
 use concurrent_futures::ThreadPoolExecutor;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -134,10 +135,9 @@ fn normalised(output: &str, info: &str) -> Vec<String> {
     lines
 }
 
-fn said_by(binary: &Path, arguments: &[String]) -> String {
+fn said_by(binary: &Path, arguments: &[String], directory: &str) -> String {
     let mut command = Command::new(binary);
-    // Pictures are drawn, and texts are made, where they are in nobody's way.
-    let child = command.args(arguments).current_dir(env::temp_dir()).stdin(Stdio::null());
+    let child = command.args(arguments).current_dir(directory).stdin(Stdio::null());
     let output = child.output().unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
     assert!(output.status.success(), "{}: {output:?}", binary.display());
     String::from_utf8(output.stdout).unwrap()
@@ -146,11 +146,13 @@ fn said_by(binary: &Path, arguments: &[String]) -> String {
 /// Runs examples, several at a time, since they sleep most of the time.
 fn outputs(runs: BTreeSet<Run>) -> BTreeMap<Run, String> {
     let folder = examples();
+    // Where what examples write is in nobody's way.
+    let place = Place::new();
     let pool = ThreadPoolExecutor::new(4).unwrap();
     let call = |run: Run| {
         let binary = folder.join(&run[0]);
-        let arguments = run.clone();
-        (run, pool.spawn(move || said_by(&binary, &arguments[1..])))
+        let (arguments, directory) = (run.clone(), place.path(""));
+        (run, pool.spawn(move || said_by(&binary, &arguments[1..], &directory)))
     };
     let running: Vec<_> = runs.into_iter().map(call).collect();
     running.into_iter().map(|(run, output)| (run, output.result_timeout(DEADLINE).unwrap())).collect()
