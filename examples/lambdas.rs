@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{named:?}");
 
     // A function can be chosen while the program runs.
-    let functions: [(&str, fn(f64) -> f64); 3] = [("root", f64::sqrt), ("half", |x| x / 2.0), ("square", |x| x * x)];
-    for (name, function) in functions {
+    let functions: [fn(f64) -> f64; 3] = [f64::sqrt, |x| x / 2.0, |x| x * x];
+    for (name, function) in ["root", "half", "square"].into_iter().zip(functions) {
         println!("{name} of 16: {}", pool.submit(function, 16.0).result()?);
     }
 

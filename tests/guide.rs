@@ -284,7 +284,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
         Piece::Line(line) if line.starts_with('#') => Some(line.trim_start_matches('#').trim()),
         _ => None,
     });
-    let kept = |c: char| (c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).then(|| if c == ' ' { '-' } else { c });
+    let kept =
+        |c: char| (c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).then_some(if c == ' ' { '-' } else { c });
     headings.map(|heading| heading.to_lowercase().chars().filter_map(kept).collect()).collect()
 }
 
