@@ -114,6 +114,46 @@ fn a_long_call_among_short_ones_holds_none_up() {
 }
 
 /// Writes nonsense over the words that this worker shares with its parent, for as long as it lives.
+/// Calls that were put behind a long one are made by another worker, before those that were submitted later, though that one is
+/// never without calls.
+#[test]
+fn nothing_waits_behind_a_long_call_while_others_are_made() {
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    // Short calls, so that many are put into each channel.
+    pool.map(square, 0..2_000).for_each(|square| _ = square.unwrap());
+    let gate = Gate::new();
+    let mut calls = Vec::new();
+    let mut long = None;
+    for x in 0..400 {
+        if x == 200 {
+            long = Some(pool.submit(pass, gate.key()));
+        }
+        calls.push(pool.submit(square, x));
+    }
+    gate.await_arrivals(1);
+    let (tell, told) = mpsc::channel();
+    let stop = AtomicBool::new(false);
+    let (pool, stop) = (&pool, &stop);
+    thread::scope(|scope| {
+        // The other worker is kept busy until all are done.
+        scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let more: Vec<_> = (0..300).map(|x| pool.submit(square, x)).collect();
+                more.into_iter().for_each(|call| _ = call.wait_timeout(DEADLINE));
+            }
+        });
+        scope.spawn(move || {
+            calls.iter().for_each(|call| assert!(call.wait_timeout(DEADLINE), "{call:?} waits behind the long one"));
+            tell.send(()).unwrap();
+        });
+        let all = told.recv_timeout(DEADLINE);
+        stop.store(true, Ordering::Relaxed);
+        gate.open();
+        all.expect("all but the long one are made");
+    });
+    long.unwrap().result().unwrap();
+}
+
 fn goes_mad(milliseconds: u64) {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let starts = maps.lines().filter(|line| line.contains("memfd:executor-claims"));

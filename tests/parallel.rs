@@ -504,7 +504,8 @@ fn a_batch_of_none_is_refused() {
 fn the_first_error_aborts_the_rest() {
     for backend in BACKENDS {
         promptly(move || {
-            let parallel = Parallel::new().n_jobs(2).backend(backend);
+            let pool = pool(backend);
+            let parallel = on(&pool);
             let fails = delayed(|x: u64| if x == 0 { panic!("the first") } else { x })(0);
             let calls = iter::once(delayed(endless)(0)).chain([fails]).chain((0..100).map(|x| delayed(endless)(x)));
             let error = parallel.run(calls).unwrap_err();

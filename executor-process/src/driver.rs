@@ -45,7 +45,7 @@ use crate::{
     echo::Echo,
     forkserver::{ForkServer, News, StartMethod},
     inbox::{KillOrder, Shared, Stop},
-    lane::{Doom, InFlight, Lane, Outbox},
+    lane::{Doom, HELD_UP, InFlight, Lane, Outbox},
     os,
     records::Levels,
     ring::ParentRings,
@@ -143,6 +143,7 @@ impl Driver {
         self.take_replies(); // what has been answered is neither late nor lost
         self.deal_with(happened);
         self.follow_orders();
+        self.free_held_up();
         self.look_for_starts();
         self.assign(Starts::Workers);
         self.rebalance(Starts::Workers);
@@ -240,7 +241,8 @@ impl Driver {
         let pause = self.pausing.first_key_value().map(|(&(at, _), _)| at);
         let forks = self.fork_server.as_ref().and_then(ForkServer::deadline);
         let starts = self.looks_for_starts.then(|| Instant::now() + STARTS_PERIOD);
-        let own = pause.into_iter().chain(self.glances_at).chain(forks).chain(starts);
+        let held_up = self.lanes.iter().any(Lane::has_queue).then(|| Instant::now() + HELD_UP);
+        let own = pause.into_iter().chain(self.glances_at).chain(forks).chain(starts).chain(held_up);
         self.alarm = self.lanes.iter().filter_map(Lane::next_deadline).chain(own).min();
         self.alarm
     }
@@ -321,6 +323,14 @@ impl Driver {
         let mut taken: Vec<_> = self.lanes.iter_mut().flat_map(|lane| lane.take_back(usize::MAX)).collect();
         taken.sort_by_key(Parcel::id);
         self.requeue(taken);
+    }
+
+    /// Calls that were put behind one that takes long are given to whoever has time. All that have not begun are given out anew,
+    /// in their order, so that none begins before one that was submitted earlier and has waited for longer.
+    fn free_held_up(&mut self) {
+        if self.lanes.iter_mut().fold(false, |any, lane| any | lane.holds_up_others()) {
+            self.take_all_back();
+        }
     }
 
     fn kill(&mut self, worker: u64, ticket: u64) {

@@ -54,6 +54,9 @@ const TAIL_LINES: usize = 10;
 /// A worker that has closed its channel should end by itself within this time.
 const AFTER_HANG_UP: Duration = Duration::from_secs(1);
 
+/// How long a call may take before those behind it are given to others.
+pub(crate) const HELD_UP: Duration = Duration::from_millis(5);
+
 /// A worker process, and what lies in its channel.
 pub(crate) struct Lane {
     pub(crate) state: State,
@@ -82,6 +85,8 @@ pub(crate) struct Lane {
     pub(crate) in_flight: VecDeque<InFlight>,
     /// How many of them have not been taken back.
     pub(crate) live: usize,
+    /// The call for which others have waited for too long: until it is answered, none is put behind it.
+    held_up_by: Option<u64>,
     pub(crate) next_ticket: u64,
     /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
     pub(crate) contexts: HashMap<ContextId, Weak<Vec<u8>>>,
@@ -175,6 +180,7 @@ impl Lane {
             reader: Cutter::default(),
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
+            held_up_by: None,
             live: 0,
             next_ticket: 0,
             contexts: HashMap::new(),
@@ -236,9 +242,29 @@ impl Lane {
     /// Whether another call can be put into the channel, where no more than `depth` are to be.
     pub(crate) fn takes_calls(&self, depth: usize) -> bool {
         self.serves()
+            && !self.is_held_up()
             && self.in_flight.len() < SLOTS
             && self.live < depth
             && (self.live < SHALLOW || self.outbox.is_short())
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.held_up_by.is_some() && self.held_up_by == self.in_flight.front().map(|call| call.ticket)
+    }
+
+    /// Whether calls wait here behind one that may take long.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.live > 1 && !self.is_held_up()
+    }
+
+    /// Whether calls have waited for too long behind the one that it makes now. From then on none is put behind that.
+    pub(crate) fn holds_up_others(&mut self) -> bool {
+        let Some(first) = self.in_flight.front().filter(|_| self.has_queue()) else { return false };
+        let is_long = self.channel.claims.runs_for(first.ticket).is_some_and(|time| time >= HELD_UP);
+        if is_long {
+            self.held_up_by = Some(first.ticket);
+        }
+        is_long
     }
 
     /// Whether it answers calls, now and later.
