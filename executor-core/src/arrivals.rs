@@ -4,17 +4,27 @@
 //! registered. So nothing can fall between looking and waiting, no future is looked at twice, and the order in the queue is
 //! the order of completion.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use crate::{
     blocking,
     drive::{self, Drive},
+    patience,
     sync::{Condvar, Mutex},
 };
 
 /// Indices of futures, in the order in which they were done.
 pub(crate) struct Arrivals {
     queue: Mutex<VecDeque<usize>>,
+    /// Of the queue, for who looks without its lock.
+    length: AtomicUsize,
     arrived: Condvar,
     /// What moves the futures' calls along: of each pool once.
     drivers: Mutex<Vec<Arc<dyn Drive>>>,
@@ -22,11 +32,19 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Arrivals { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new(), drivers: Mutex::default() })
+        Arc::new(Arrivals {
+            queue: Mutex::new(VecDeque::new()),
+            length: AtomicUsize::new(0),
+            arrived: Condvar::new(),
+            drivers: Mutex::default(),
+        })
     }
 
     pub(crate) fn push(&self, index: usize) {
-        self.queue.lock().push_back(index);
+        let mut queue = self.queue.lock();
+        queue.push_back(index);
+        self.length.store(queue.len(), Ordering::Relaxed);
+        drop(queue);
         // WAKES: the one thread that may be in `next`; the queue is no longer empty, which it
         // checks under the lock that was held for the push.
         self.arrived.notify_one();
@@ -45,12 +63,21 @@ impl Arrivals {
     }
 
     pub(crate) fn try_next(&self) -> Option<usize> {
-        self.queue.lock().pop_front()
+        let mut queue = self.queue.lock();
+        let index = queue.pop_front();
+        self.length.store(queue.len(), Ordering::Relaxed);
+        index
     }
 
     /// The next index. `None`: the deadline came first.
     pub(crate) fn next(&self, deadline: Option<Instant>) -> Option<usize> {
         if let Some(index) = self.try_next() {
+            return Some(index);
+        }
+        // ORDERING: Relaxed; it is only to be known whether looking is worth while.
+        if patience::look_for(|| self.length.load(Ordering::Relaxed) > 0)
+            && let Some(index) = self.try_next()
+        {
             return Some(index);
         }
         blocking::while_blocked(|| {
@@ -65,13 +92,16 @@ impl Arrivals {
         let mut queue = self.queue.lock();
         loop {
             if let Some(index) = queue.pop_front() {
+                self.length.store(queue.len(), Ordering::Relaxed);
                 return Some(index);
             }
             match deadline {
                 None => self.arrived.wait(&mut queue),
                 Some(deadline) => {
                     if self.arrived.wait_until(&mut queue, deadline).timed_out() {
-                        return queue.pop_front();
+                        let index = queue.pop_front();
+                        self.length.store(queue.len(), Ordering::Relaxed);
+                        return index;
                     }
                 }
             }

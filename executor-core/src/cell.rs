@@ -8,6 +8,7 @@
 //! | `shared` | under its lock. User code (the call, callbacks, `Drop`, `Serialize`, `Deserialize`, wakers) never runs under it: what is to be run or dropped is moved out first. |
 //! | `slot`, written | under the lock: `Empty` to a full one by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning `Reader`, by value, after publication. |
 //! | `slot`, read | under the lock; or, once it is `Ready`, through a borrowed `Reader` without the lock. |
+//! | `slot`, taken | once the outcome is published, by the owning `Reader`, without the lock. |
 //!
 //! # An outcome in two steps
 //!
@@ -61,6 +62,8 @@ pub(crate) struct Cell<W: Work> {
     header: Header,
     shared: Mutex<Shared<W>>,
     changed: Condvar,
+    /// As `published` in `shared`, for who looks without the lock. Set once, under the lock.
+    is_published: AtomicBool,
     slot: UnsafeCell<Slot<W::Output>>,
 }
 
@@ -362,6 +365,7 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
             watchers: None,
         }),
         changed: Condvar::new(),
+        is_published: AtomicBool::new(false),
         slot: UnsafeCell::new(Slot::Empty),
     });
     (Arc::clone(&cell) as Arc<dyn Runnable>, Reader(cell))
@@ -412,7 +416,7 @@ trait Readable<R>: Send + Sync {
     fn wait(&self, deadline: Option<Instant>) -> bool;
     fn ready(&self) -> Option<*const Result<R, TaskError>>;
     /// # Safety
-    /// The outcome is published, and nobody holds or will form a reference into the slot.
+    /// The outcome is published, as this thread has seen with Acquire, and nobody holds or will form a reference into the slot.
     unsafe fn take(&self) -> Result<R, TaskError>;
     fn add_callback(self: Arc<Self>, callback: Callback<R>);
     fn set_waker(&self, waker: &Waker) -> bool;
@@ -464,6 +468,18 @@ impl<R> Reader<R> {
     /// Blocks until the outcome is published; `false`: the deadline came first.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
         self.0.wait(deadline)
+    }
+
+    /// Moves the outcome out, if it is published.
+    ///
+    /// # Errors
+    /// This reader, when it is not.
+    pub(crate) fn try_take(self) -> Result<Result<R, TaskError>, Self> {
+        if !self.is_published() {
+            return Err(self);
+        }
+        // SAFETY: as in `take`.
+        Ok(unsafe { self.0.take() })
     }
 
     /// Moves the published outcome out.
@@ -640,6 +656,8 @@ impl<W: Work> Cell<W> {
                 arrivals.push(*index);
             }
         }
+        // ORDERING: Release, for the Acquire of whoever then takes the outcome without the lock.
+        self.is_published.store(true, Ordering::Release);
         drop(shared);
         // WAKES: every thread in `wait` (predicate: `published`) and in `ready` (predicate: not
         // `Decoding`). The predicate changed under the lock that they hold from their check until
@@ -833,7 +851,9 @@ impl<W: Work> Cell<W> {
         // Here, on the thread of the call: it is busy until its callbacks have run.
         let made = if counted == Counted::Done { Made::Done } else { Made::Failed };
         self.announce(shared, &mut || over(made));
-        drop_quietly(self); // the last handle drops the outcome, which is user code
+        if mem::needs_drop::<W::Output>() || self.header.extras.get().is_some() {
+            drop_quietly(self); // the last handle drops the outcome, which is user code
+        }
     }
 
     fn call_within_limit(self: &Arc<Self>, work: W, extras: &Extras) -> Result<W::Output, Failure> {
@@ -1024,7 +1044,8 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     fn is_published(&self) -> bool {
-        self.shared.lock().published
+        // ORDERING: Acquire, see `publish`.
+        self.is_published.load(Ordering::Acquire)
     }
 
     fn is_here(&self) -> bool {
@@ -1064,11 +1085,10 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     }
 
     unsafe fn take(&self) -> Result<W::Output, TaskError> {
-        let shared = self.shared.lock();
-        // SAFETY: the lock is held, and by this function's contract no reference into the slot
-        // exists, so this thread has it to itself.
+        // SAFETY: by this function's contract the outcome is published, which the caller has seen with Acquire, and no
+        // reference into the slot exists. From then on backends, whose events are all refused, do not look into it,
+        // so this thread has it to itself.
         let slot = mem::replace(unsafe { &mut *self.slot.get() }, Slot::Taken);
-        drop(shared);
         match slot {
             Slot::Ready(outcome) => outcome,
             Slot::Encoded(reply) => self.decode(reply),

@@ -15,6 +15,7 @@ use crate::{
     cell::Reader,
     current,
     error::{Failure, TaskError, TaskId},
+    patience,
     state::State,
     waits::{self, Awaited},
 };
@@ -74,9 +75,13 @@ impl<R> Future<R> {
     /// [`TaskError`] for every ending but a value; and [`TaskError::is_deadlock`] where waiting would last for ever: the
     /// call itself then goes on, without this future.
     pub fn result(self) -> Result<R, TaskError> {
-        match self.wait_unless_stuck() {
-            Ok(()) => self.0.take(),
-            Err(stuck) => Err(self.stuck(stuck)),
+        let future = match self.0.try_take() {
+            Ok(outcome) => return outcome,
+            Err(reader) => Future(reader),
+        };
+        match future.wait_unless_stuck() {
+            Ok(()) => future.0.take(),
+            Err(stuck) => Err(future.stuck(stuck)),
         }
     }
 
@@ -127,7 +132,7 @@ impl<R> Future<R> {
     }
 
     fn wait_unless_stuck(&self) -> Result<(), Failure> {
-        if self.0.is_here() {
+        if self.0.is_published() || self.0.is_here() {
             return Ok(());
         }
         let waiting = waits::enter(|| Awaited::One(self.id()));
@@ -153,7 +158,7 @@ impl<R> Future<R> {
 
     fn block(&self) {
         self.0.run_in_place();
-        if !self.0.is_published() {
+        if !patience::look_for(|| self.0.is_published()) {
             blocking::while_blocked(|| self.0.wait(None));
         }
     }

@@ -20,6 +20,7 @@
 //! | [`cell`], [`state`] | the one object behind a call, and its life |
 //! | [`error`] | every ending |
 //! | [`blocking`], `waits` | what a worker does while it waits, and when it must not |
+//! | [`patience`] | how long a thread looks before it sleeps |
 //! | [`current`] | how a running call learns that it is to stop |
 //! | [`mod@delayed`] | calls that are described now and made later |
 //! | [`options`], [`retry`], [`levels`] | what can be chosen for single calls |
@@ -68,6 +69,7 @@ pub mod observe;
 pub mod options;
 mod outcomes;
 pub mod panic;
+pub mod patience;
 #[cfg(feature = "transport")]
 pub mod portable;
 #[cfg(feature = "transport")]

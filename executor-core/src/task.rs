@@ -291,12 +291,9 @@ impl<const TRAVELS: bool> Handle<TRAVELS> {
 
 impl<const TRAVELS: bool> Drop for Handle<TRAVELS> {
     fn drop(&mut self) {
+        let Some(runnable) = self.0.take() else { return };
         let abandoned = Failure::Broken(BrokenCause::Abandoned);
-        match self.0.take() {
-            Some(runnable) if TRAVELS => drop(runnable.fail(abandoned)),
-            Some(runnable) => drop(runnable.fail_unless_begun(abandoned)),
-            None => {}
-        }
+        drop(if TRAVELS { runnable.fail(abandoned) } else { runnable.fail_unless_begun(abandoned) });
     }
 }
 
