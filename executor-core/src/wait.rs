@@ -3,7 +3,7 @@
 //! Each wait owns a queue of *arrivals*, in which its futures register.
 
 use std::{
-    collections::HashMap,
+    collections::{HashSet, VecDeque},
     mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use crate::{
     cancel_on_drop::CancelOnDrop,
     error::{TaskId, Timeout},
     future::Future,
-    waits::{self, Awaited},
+    waits::{self, Awaited, NumberHash},
 };
 
 /// A future that can be waited for together with others: owned, or borrowed.
@@ -279,8 +279,8 @@ impl<F: AsFuture> Iterator for AsCompletedTimeout<F> {
 
 /// Futures that are waited for, and the queue that they report to.
 struct Pending<F: AsFuture> {
-    futures: HashMap<usize, F>,
-    known: HashMap<TaskId, usize>,
+    futures: Slots<F>,
+    known: HashSet<TaskId, NumberHash>,
     arrivals: Arc<Arrivals>,
     total: usize,
 }
@@ -288,7 +288,7 @@ struct Pending<F: AsFuture> {
 impl<F: AsFuture> Pending<F> {
     fn of(futures: impl IntoIterator<Item = F>) -> Self {
         let mut pending =
-            Pending { futures: HashMap::new(), known: HashMap::new(), arrivals: Arrivals::new(), total: 0 };
+            Pending { futures: Slots::default(), known: HashSet::default(), arrivals: Arrivals::new(), total: 0 };
         for future in futures {
             pending.add(future);
         }
@@ -297,14 +297,13 @@ impl<F: AsFuture> Pending<F> {
 
     fn add(&mut self, future: F) {
         let id = future.as_future().id();
-        if self.known.contains_key(&id) {
+        if !self.known.insert(id) {
             return;
         }
         let index = self.total;
         self.total += 1;
-        self.known.insert(id, index);
         future.as_future().reader().watch(&self.arrivals, index);
-        self.futures.insert(index, future);
+        self.futures.push(future);
     }
 
     fn len(&self) -> usize {
@@ -312,7 +311,7 @@ impl<F: AsFuture> Pending<F> {
     }
 
     fn is_empty(&self) -> bool {
-        self.futures.is_empty()
+        self.futures.len() == 0
     }
 
     fn try_next(&mut self) -> Option<F> {
@@ -346,18 +345,16 @@ impl<F: AsFuture> Pending<F> {
 
     /// On a worker of the futures' own pool: runs those that have not begun, until one has arrived.
     fn run_in_place(&self) {
-        let mut indices: Vec<_> = self.futures.keys().copied().collect();
-        indices.sort_unstable();
-        for index in indices {
+        for future in self.futures.values() {
             if !self.arrivals.is_empty() {
                 return;
             }
-            self.futures[&index].as_future().reader().run_in_place();
+            future.as_future().reader().run_in_place();
         }
     }
 
     fn take(&mut self, index: usize) -> F {
-        let future = self.futures.remove(&index).expect("each future arrives once");
+        let future = self.futures.take(index).expect("each future arrives once");
         self.known.remove(&future.as_future().id());
         future
     }
@@ -365,15 +362,52 @@ impl<F: AsFuture> Pending<F> {
     /// The futures that have not arrived, in the order of the input.
     fn into_rest(mut self) -> Vec<F> {
         self.unregister();
-        let mut rest: Vec<_> = mem::take(&mut self.futures).into_iter().collect();
-        rest.sort_unstable_by_key(|(index, _)| *index);
-        rest.into_iter().map(|(_, future)| future).collect()
+        mem::take(&mut self.futures).slots.into_iter().flatten().collect()
     }
 
     fn unregister(&self) {
         for future in self.futures.values() {
             future.as_future().reader().unwatch(&self.arrivals);
         }
+    }
+}
+
+/// Futures by the order in which they came. What is taken from the front leaves no hole.
+struct Slots<F> {
+    slots: VecDeque<Option<F>>,
+    /// The index of the first slot.
+    first: usize,
+    filled: usize,
+}
+
+impl<F> Default for Slots<F> {
+    fn default() -> Self {
+        Slots { slots: VecDeque::new(), first: 0, filled: 0 }
+    }
+}
+
+impl<F> Slots<F> {
+    fn len(&self) -> usize {
+        self.filled
+    }
+
+    fn push(&mut self, future: F) {
+        self.slots.push_back(Some(future));
+        self.filled += 1;
+    }
+
+    fn take(&mut self, index: usize) -> Option<F> {
+        let future = self.slots.get_mut(index.checked_sub(self.first)?)?.take()?;
+        self.filled -= 1;
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+        Some(future)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &F> {
+        self.slots.iter().flatten()
     }
 }
 

@@ -24,7 +24,9 @@ pub(crate) const MANY: usize = 64;
 /// The tasks that wait.
 static WAITS: Mutex<Option<Waits>> = Mutex::new(None);
 
-type Waits = HashMap<TaskId, Awaited, BuildHasherDefault<NumberHasher>>;
+type Waits = HashMap<TaskId, Awaited, NumberHash>;
+
+pub(crate) type NumberHash = BuildHasherDefault<NumberHasher>;
 
 /// Those of which any one would let a task go on.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Awaited {
 /// Tasks are numbered one after the other, so a number is as good as its hash, once its low bits are spread to where the
 /// table looks.
 #[derive(Default)]
-struct NumberHasher(u64);
+pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
