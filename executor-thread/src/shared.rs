@@ -519,7 +519,10 @@ impl Shared {
         // Who stays in a closed pool stays for a task that waits for another attempt.
         let limit = self.idle_timeout.filter(|_| !self.is_closed());
         let has_work = || !self.queue.is_empty() || !self.forkers.is_empty();
-        self.sleep.sleep(limit, has_work, must_go, || self.forkers.are_there())
+        self.sleep.sleep(limit, has_work, must_go, || {
+            self.forkers.come(); // from here on there is somebody to be called
+            self.forkers.are_there()
+        })
     }
 
     #[inline]

@@ -8,16 +8,15 @@ use std::{
 use crate::{
     barrier,
     sync::{
-        Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering, fence},
+        Condvar, Mutex, SEARCHES,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
 };
 
-/// Looks before a worker announces that it will sleep.
-const SPINS: usize = 64;
-
 #[derive(Default)]
 pub(crate) struct Sleep {
+    /// A worker searches: it will find whatever is pushed.
+    searching: AtomicBool,
     sleepers: AtomicUsize,
     permits: Mutex<usize>,
     granted: Condvar,
@@ -34,15 +33,8 @@ impl Sleep {
         must_go: impl Fn() -> bool,
         is_one_sided: impl Fn() -> bool,
     ) -> bool {
-        for spin in 0..SPINS {
-            if has_work() || must_go() {
-                return true;
-            }
-            if spin % 16 == 15 {
-                thread::yield_now();
-            } else {
-                hint::spin_loop();
-            }
+        if has_work() || must_go() || self.search(&has_work, &must_go) {
+            return true;
         }
         // ORDERING: SeqCst here and the fence pair with the fence in `wake_one`: either that sees
         // this announcement, or the look below sees what was pushed before it.
@@ -85,6 +77,27 @@ impl Sleep {
         true
     }
 
+    /// Looks for a while, unless another worker does.
+    fn search(&self, has_work: impl Fn() -> bool, must_go: impl Fn() -> bool) -> bool {
+        // ORDERING: Relaxed; only one may get it, and it promises something to others from the next look on.
+        if self.searching.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        let found = (0..SEARCHES).any(|look| {
+            if look % 32 == 31 {
+                thread::yield_now();
+            } else {
+                hint::spin_loop();
+            }
+            has_work() || must_go()
+        });
+        // ORDERING: SeqCst, and a fence before the next look for work, here or in who takes it: a pusher that has read `true` did so
+        // before, so that look sees what it pushed.
+        self.searching.store(false, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        found
+    }
+
     /// Whether somebody sleeps, or is about to and has not looked for the last time.
     pub(crate) fn has_sleepers(&self) -> bool {
         // ORDERING: as in `wake_one`; the caller's own queue was filled before.
@@ -98,10 +111,13 @@ impl Sleep {
         self.sleepers.load(Ordering::Relaxed) > 0
     }
 
-    /// To be called after a push. Returns whether a sleeper was let go for it.
+    /// To be called after a push. Returns whether somebody comes for it: a sleeper was let go, or a worker searches.
     pub(crate) fn wake_one(&self) -> bool {
-        // ORDERING: pairs with the fence in `sleep`; the push is before it.
+        // ORDERING: pairs with the fences in `search` and `sleep`; the push is before it.
         fence(Ordering::SeqCst);
+        if self.searching.load(Ordering::Relaxed) {
+            return true;
+        }
         if self.sleepers.load(Ordering::Relaxed) == 0 {
             return false;
         }

@@ -3,3 +3,6 @@
 
 pub(crate) use executor_core::sync::{Condvar, Mutex};
 pub(crate) use std::sync::atomic;
+
+/// How often a worker that searches looks: some tens of microseconds, which are what waking it would cost.
+pub(crate) const SEARCHES: usize = 1000;
