@@ -24,6 +24,7 @@ mod processes;
 mod progress;
 mod queues;
 mod reusable;
+mod slices;
 mod start_methods;
 mod suite;
 mod support;

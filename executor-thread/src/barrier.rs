@@ -18,7 +18,7 @@ use std::{
 /// Whether `heavy` works for two. Set before any thread passes either half.
 static IS_ONE_SIDED: AtomicBool = AtomicBool::new(false);
 
-/// To be called before words are shared for which the halves are used.
+/// To be called before words are shared for which the halves are used. Registering may take milliseconds, once in a process.
 pub(crate) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

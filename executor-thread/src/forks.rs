@@ -139,7 +139,7 @@ impl<T, const ROOM: usize> Forks<T, ROOM> {
     }
 
     /// The owner's: waits until `is_done`, which somebody makes true before calling [`wake_owner`](Self::wake_owner).
-    pub(crate) fn wait(&self, is_done: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, is_done: &dyn Fn() -> bool) {
         let mut waiting = self.waiting.lock();
         while !is_done() {
             self.done.wait(&mut waiting);

@@ -32,11 +32,12 @@ use std::{
 use crate::{
     barrier,
     forks::Forks,
+    latch::Latch,
     pool::ThreadPoolExecutor,
     shared::Shared,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -81,6 +82,16 @@ impl ThreadPoolExecutor {
     {
         let pool = self.shared();
         with_forks(pool, |lister| join_on(pool, lister, a, b))
+    }
+}
+
+impl ThreadPoolExecutor {
+    /// Whether nothing of this thread's is there that others could take.
+    pub(crate) fn offers_nothing(&self) -> bool {
+        with_lister(|lister| match lister {
+            Some(lister) if lister.pool == self.shared().home() => lister.forks.is_empty() || !lister.forks.has_begun(),
+            _ => true,
+        })
     }
 }
 
@@ -145,20 +156,24 @@ pub(crate) fn as_forker<T>(pool: &Shared, body: impl FnOnce(&Lister) -> T) -> T 
             }
         }
     }
-    barrier::prepare();
     let lister = Lister { pool: pool.home(), forks: Arc::new(Forks::new()) };
     let _restored = Restored(&lister, pool, LISTER.replace(&lister));
     body(&lister)
 }
 
 #[inline]
-fn with_forks<T>(pool: &Arc<Shared>, body: impl FnOnce(&Lister) -> T) -> T {
+fn with_lister<T>(body: impl FnOnce(Option<&Lister>) -> T) -> T {
     let lister = LISTER.get();
     // SAFETY: not null, it was set by `as_forker` further down on this stack, which sets it back before its lister goes.
-    match unsafe { lister.as_ref() } {
+    body(unsafe { lister.as_ref() })
+}
+
+#[inline]
+fn with_forks<T>(pool: &Arc<Shared>, body: impl FnOnce(&Lister) -> T) -> T {
+    with_lister(|lister| match lister {
         Some(lister) if lister.pool == pool.home() => body(lister),
         _ => from_outside(pool, body),
-    }
+    })
 }
 
 #[cold]
@@ -170,15 +185,11 @@ fn from_outside<T>(pool: &Arc<Shared>, body: impl FnOnce(&Lister) -> T) -> T {
 pub(crate) struct Fork {
     /// Makes the call and leaves its outcome beside it. To be called once, by who has taken the fork.
     run: unsafe fn(NonNull<Fork>),
-    latch: AtomicU8,
+    latch: Latch,
     here: Here,
     /// Whose forks those are that belong to this one. Written by who takes it, and taken out by the owner, who then waits.
     thief: UnsafeCell<MaybeUninit<Weak<Forks<Fork>>>>,
 }
-
-const OPEN: u8 = 0;
-const AWAITED: u8 = 1;
-const DONE: u8 = 2;
 
 /// `Fork` comes first, so that a pointer to this is one to that.
 #[repr(C)]
@@ -193,7 +204,7 @@ impl<B: FnOnce() -> R + Send, R: Send> OnStack<B, R> {
         OnStack {
             fork: Fork {
                 run: Self::run,
-                latch: AtomicU8::new(OPEN),
+                latch: Latch::new(),
                 here: current::here(),
                 thief: UnsafeCell::new(MaybeUninit::uninit()),
             },
@@ -280,7 +291,11 @@ where
 /// A thread's first fork for this pool; or one for which there is no room, which its owner will do itself.
 #[cold]
 fn begin<B: FnOnce() -> R + Send, R: Send>(pool: &Shared, lister: &Lister, fork: &OnStack<B, R>) -> bool {
-    lister.forks.begin(|| pool.forkers().enlist(&lister.forks)) && lister.forks.push(fork.pointer())
+    let enlist = || {
+        barrier::prepare();
+        pool.forkers().enlist(&lister.forks);
+    };
+    lister.forks.begin(enlist) && lister.forks.push(fork.pointer())
 }
 
 /// `a` panicked: `b` is done all the same, and its outcome dropped.
@@ -358,8 +373,7 @@ unsafe fn perform(fork: NonNull<Fork>, owner: &Forks<Fork>) {
     // SAFETY: by this function's contract; `run` is that of the type that lies there.
     unsafe { run(fork) };
     // SAFETY: it is there until its latch is set, which this does. Its owner may go on from then on, and the fork be gone.
-    // ORDERING: AcqRel; Release for the owner's Acquire, who then reads the outcome, and Acquire for what it wrote before it began to wait.
-    let awaited = unsafe { fork.as_ref() }.latch.swap(DONE, Ordering::AcqRel) == AWAITED;
+    let awaited = unsafe { fork.as_ref() }.latch.set();
     if awaited {
         owner.wake_owner();
     }
@@ -369,8 +383,7 @@ unsafe fn perform(fork: NonNull<Fork>, owner: &Forks<Fork>) {
 /// The caller is the owner, has found that the fork was taken, and calls this once.
 #[cold]
 unsafe fn await_fork(lister: &Lister, fork: &Fork) {
-    // ORDERING: Acquire, see `perform`.
-    let is_done = || fork.latch.load(Ordering::Acquire) == DONE;
+    let is_done = || fork.latch.is_set();
     // SAFETY: the fork was found to be taken under the lock under which this was written, and nobody touches it again.
     let thief = unsafe { &*fork.thief.get() };
     // SAFETY: written by who took the fork, and taken out once, by this function's contract.
@@ -388,10 +401,7 @@ unsafe fn await_fork(lister: &Lister, fork: &Fork) {
             hint::spin_loop();
         }
     }
-    // ORDERING: Acquire when it fails, since then it is done.
-    if fork.latch.compare_exchange(OPEN, AWAITED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-        blocking::while_blocked(|| lister.forks.wait(is_done));
-    }
+    fork.latch.wait(|is_set| blocking::while_blocked(|| lister.forks.wait(is_set)));
 }
 
 /// Does a part of the call that `thief` makes of this thread's fork, if it offers one, and the fork is not done.

@@ -10,7 +10,8 @@
 //! | `sleep` | who sleeps, and who wakes whom |
 //! | `scope` | calls that borrow |
 //! | `thread` | one thread for one call, and which there are |
-//! | `join`, `forks` | two calls at a time on one stack; what is offered to others meanwhile |
+//! | `join`, `forks`, `latch` | two calls at a time on one stack; what is offered to others meanwhile, and when it is done |
+//! | `slices` | the same call for each item of a slice |
 //! | `barrier` | a fence of which one side pays for both |
 //! | `sync` | the door to locks and atomics |
 //!
@@ -20,11 +21,13 @@ mod barrier;
 mod builder;
 mod forks;
 mod join;
+mod latch;
 mod pool;
 mod queue;
 mod scope;
 mod shared;
 mod sleep;
+mod slices;
 mod sync;
 mod thread;
 mod worker;

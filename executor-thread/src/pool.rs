@@ -7,8 +7,9 @@ use crate::{builder::ThreadPoolExecutorBuilder, shared::Shared};
 
 /// Runs calls on a fixed number of threads of this process. Python's `ThreadPoolExecutor`, with work stealing.
 ///
-/// Beyond [`Executor`] it offers what only threads can: closures with captures ([`spawn`](Self::spawn)) and borrowed
-/// data ([`scope`](Self::scope), [`join`](Self::join)).
+/// Beyond [`Executor`] it offers what only threads can: closures with captures ([`spawn`](Self::spawn)), borrowed
+/// data ([`scope`](Self::scope), [`join`](Self::join)), and loops over slices ([`map_slice`](Self::map_slice),
+/// [`map_into`](Self::map_into), [`for_each`](Self::for_each), [`reduce`](Self::reduce)).
 ///
 /// # Waiting inside
 /// A task may wait for other tasks of the same pool, to any depth: one that has not begun is run in place, and while the

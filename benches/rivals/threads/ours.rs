@@ -47,11 +47,11 @@ impl Pool for Ours {
     }
 
     fn squares(&self, items: &[u64]) -> Option<Vec<u64>> {
-        self.0.map(square_and_one, items.iter().copied()).collect::<Result<_, _>>().ok()
+        Some(self.0.map_slice(items, |x| square_and_one(*x)))
     }
 
     fn map(&self, work: &Work) -> Option<Vec<u64>> {
-        self.0.map(work.call, work.items.iter().copied()).collect::<Result<_, _>>().ok()
+        Some(self.0.map_slice(&work.items, |item| (work.call)(*item)))
     }
 }
 
