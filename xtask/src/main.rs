@@ -32,6 +32,7 @@ usage: cargo xtask LANE
   fuzz [--minutes N] [TARGET…]
                  feeds whatever reads bytes with what a fuzzer thinks of, for N minutes in all (10)
   browser        a timeline of 100,000 calls in a real browser; draws docs/timeline.png
+  models         the thread pool's protocols in every order of a few threads, and whether planted bugs are found
   package        whether each crate could be published";
 
 fn main() -> ExitCode {
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         },
         ["fuzz", ref arguments @ ..] => fuzz::fuzz(arguments),
         ["browser"] => browser::browser(),
+        ["models"] => models(),
         ["package"] => package(),
         _ => Err(USAGE.to_owned()),
     };
@@ -90,6 +92,7 @@ fn ci() -> Outcome {
     for pools in ["processes", "threads"] {
         run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", pools]))?;
     }
+    models()?;
     explicit_entry()?;
     let began = Instant::now();
     modules::modules()?;
@@ -99,7 +102,7 @@ fn ci() -> Outcome {
 
 /// Every test. Rivals have none but their benchmark, and with them `serde` and what uses it would have another feature than
 /// without: all that would be compiled once more for the examples that tests build.
-const SUITE: [&str; 4] = ["test", "--workspace", "--exclude", "rivals"];
+const SUITE: [&str; 6] = ["test", "--workspace", "--exclude", "rivals", "--exclude", "models"];
 
 /// Many tests wait for something most of the time, so there may be more of them than processors.
 fn test_threads(for_each_processor: usize) -> String {
@@ -143,6 +146,10 @@ fn package() -> Outcome {
     let outcome = run("packages", command);
     fs::remove_dir_all(&target).map_err(|error| format!("{target} could not be removed: {error}"))?;
     outcome
+}
+
+fn models() -> Outcome {
+    run("models", cargo(&["test", "--package", "models", "--test", "models", "--release"]))
 }
 
 fn faults() -> Outcome {

@@ -1,0 +1,17 @@
+//! Both halves are fences here: loom knows no barrier of which one side pays for both.
+
+use loom::sync::atomic::{Ordering, fence};
+
+use crate::is_planted;
+
+pub(crate) fn light() {
+    if !is_planted("no light half") {
+        fence(Ordering::SeqCst);
+    }
+}
+
+pub(crate) fn heavy() {
+    if !is_planted("no heavy half") {
+        fence(Ordering::SeqCst);
+    }
+}
