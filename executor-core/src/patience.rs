@@ -1,25 +1,26 @@
 //! How long a thread looks before it sleeps. Waking another core costs tens of microseconds, looking again a fraction of one.
 
-use std::{hint, sync::LazyLock, thread};
+use std::{hint, thread};
 
-/// How often. One or two microseconds: where whoever is awaited needs this very processor, that is what it loses by it.
-const LOOKS: u32 = 40;
+/// Before each time that the processor is offered to others: half a microsecond, in which whoever runs elsewhere may bring it.
+const LOOKS: u32 = 12;
 
-/// Looks for a short while whether something has come. It does so once where there is nobody else who could bring it.
+/// How often it is offered to others, of whom one may have to run here to bring it.
+const OFFERS: u32 = 4;
+
+/// Looks for a short while whether something has come: two microseconds, where nobody else wants this processor.
 pub fn look_for(has_come: impl Fn() -> bool) -> bool {
-    static IS_ALONE: LazyLock<bool> =
-        LazyLock::new(|| thread::available_parallelism().is_ok_and(|cores| cores.get() == 1));
     if has_come() {
         return true;
     }
-    if *IS_ALONE {
-        return false;
-    }
-    for _ in 0..LOOKS {
-        hint::spin_loop();
-        if has_come() {
-            return true;
+    for _ in 0..OFFERS {
+        for _ in 0..LOOKS {
+            hint::spin_loop();
+            if has_come() {
+                return true;
+            }
         }
+        thread::yield_now();
     }
-    false
+    has_come()
 }

@@ -84,7 +84,7 @@ impl Sleep {
             return false;
         }
         let found = (0..SEARCHES).any(|look| {
-            if look % 32 == 31 {
+            if look % 8 == 7 {
                 thread::yield_now();
             } else {
                 hint::spin_loop();

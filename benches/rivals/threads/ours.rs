@@ -1,6 +1,6 @@
 //! The pool that is judged, as its documentation uses it.
 
-use concurrent_futures::{Executor, Future, ThreadPoolExecutor, as_completed};
+use concurrent_futures::{Future, ThreadPoolExecutor, as_completed};
 use std::sync::Arc;
 
 use crate::{
