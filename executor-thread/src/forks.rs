@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-/// The forks of one thread. Whoever nests more of them than `ROOM` does the inner ones itself; what can be taken then is
-/// large enough.
-pub(crate) struct Forks<T, const ROOM: usize = 64> {
+/// The forks of one thread. Whoever nests more joins than there is room for does both halves of the inner ones itself, which costs
+/// next to nothing: what can be taken meanwhile is larger, and when it has been taken there is room again.
+pub(crate) struct Forks<T, const ROOM: usize = 8> {
     owner: Padded<AtomicIsize>,
     top: Padded<AtomicIsize>,
     slots: [AtomicPtr<T>; ROOM],
@@ -40,16 +40,24 @@ pub(crate) struct Forks<T, const ROOM: usize = 64> {
     done: Condvar,
 }
 
+/// Whether a fork can be offered.
+pub(crate) enum Room {
+    There,
+    None,
+    /// Not before [`Forks::begin`].
+    NotYet,
+}
+
 /// Apart from what others write.
 #[repr(align(128))]
 struct Padded<T>(T);
 
 impl<T, const ROOM: usize> Forks<T, ROOM> {
-    /// Looks full until [`begin`](Self::begin), so that the first push comes by there, and no other one has to ask.
+    /// Without room until [`begin`](Self::begin).
     pub(crate) fn new() -> Self {
         Forks {
             owner: Padded(AtomicIsize::new(0)),
-            top: Padded(AtomicIsize::new(1 - ROOM as isize)),
+            top: Padded(AtomicIsize::new(-(ROOM as isize))),
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             thieves: Mutex::new(()),
             waiting: Mutex::new(()),
@@ -57,35 +65,39 @@ impl<T, const ROOM: usize> Forks<T, ROOM> {
         }
     }
 
-    /// The owner's: makes room in new forks, after `enlist`. `false`: it did so before.
-    pub(crate) fn begin(&self, enlist: impl FnOnce()) -> bool {
-        if self.has_begun() {
-            return false;
-        }
-        // ORDERING: Relaxed; thieves come by the lock under which it is enlisted, which is taken after this.
+    /// The owner's, once: makes room.
+    pub(crate) fn begin(&self) {
+        // ORDERING: Relaxed; thieves come by a lock that is taken after this.
         self.top.0.store(0, Ordering::Relaxed);
-        enlist();
-        true
     }
 
     pub(crate) fn has_begun(&self) -> bool {
         self.top.0.load(Ordering::Relaxed) >= 0
     }
 
-    /// The owner's: offers `fork`. `false`: there is no room.
+    /// The owner's.
     #[inline]
-    pub(crate) fn push(&self, fork: NonNull<T>) -> bool {
+    pub(crate) fn room(&self) -> Room {
         // ORDERING: Relaxed; nobody else writes it.
         let bottom = self.owner.0.load(Ordering::Relaxed);
         // ORDERING: Relaxed. It may be stale, which finds less room; or one too high for a moment, for which one slot is left free.
         let top = self.top.0.load(Ordering::Relaxed);
-        if bottom - top >= ROOM as isize - 1 {
-            return false;
+        if bottom - top < ROOM as isize - 1 {
+            Room::There
+        } else if top >= 0 {
+            Room::None
+        } else {
+            Room::NotYet
         }
+    }
+
+    /// The owner's: offers `fork`, for which there is room.
+    #[inline]
+    pub(crate) fn push(&self, fork: NonNull<T>) {
+        let bottom = self.owner.0.load(Ordering::Relaxed);
         self.slot(bottom).store(fork.as_ptr(), Ordering::Relaxed);
         // ORDERING: Release, for the thief's Acquire: who sees the fork sees what is in it.
         self.owner.0.store(bottom + 1, Ordering::Release);
-        true
     }
 
     /// The owner's: takes the newest fork back. `false`: that one has been taken, and so have all older ones.
@@ -178,14 +190,15 @@ mod tests {
     fn the_owner_has_the_newest_and_thieves_the_oldest() {
         barrier::prepare();
         let forks = Forks::<u32, 4>::new();
-        assert!(!forks.push(fork(1)), "it has not begun");
-        assert!(forks.begin(|| ()) && !forks.begin(|| ()));
+        assert!(matches!(forks.room(), Room::NotYet) && !forks.has_begun());
+        forks.begin();
         assert_eq!(steal(&forks), None);
         for round in 0..10 {
             for number in 1..=3 {
-                assert!(forks.push(fork(number)), "round {round}");
+                assert!(matches!(forks.room(), Room::There), "round {round}");
+                forks.push(fork(number));
             }
-            assert!(!forks.push(fork(4)), "one slot is left free");
+            assert!(matches!(forks.room(), Room::None), "one slot is left free");
             assert!(forks.steal(|| false, |_| ()).is_none() && !forks.is_empty());
             assert!(forks.pop());
             assert_eq!(steal(&forks), Some(1));
@@ -201,7 +214,7 @@ mod tests {
         const FORKS: usize = 20_000;
         barrier::prepare();
         let forks = Forks::<u32, 8>::new();
-        forks.begin(|| ());
+        forks.begin();
         let had: Vec<AtomicU32> = (0..=FORKS).map(|_| AtomicU32::new(0)).collect();
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -217,7 +230,8 @@ mod tests {
             }
             for number in (1..=FORKS).step_by(2) {
                 // Two, so that there is something to meet at, and something to take.
-                assert!(forks.push(fork(number)) && forks.push(fork(number + 1)));
+                forks.push(fork(number));
+                forks.push(fork(number + 1));
                 if forks.pop() {
                     had[number + 1].fetch_add(1, Ordering::SeqCst);
                 }

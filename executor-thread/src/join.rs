@@ -31,7 +31,7 @@ use std::{
 
 use crate::{
     barrier,
-    forks::Forks,
+    forks::{Forks, Room},
     latch::Latch,
     pool::ThreadPoolExecutor,
     shared::Shared,
@@ -258,21 +258,24 @@ where
     B: FnOnce() -> RB + Send,
     RB: Send,
 {
+    match lister.forks.room() {
+        Room::There => {}
+        Room::None => return one_after_the_other(a, b),
+        Room::NotYet => begin(pool, lister),
+    }
     let fork = OnStack::new(b);
-    let offered = lister.forks.push(fork.pointer()) || begin(pool, lister, &fork);
+    lister.forks.push(fork.pointer());
     // From here on the fork must neither move nor go before it is taken back, or done: also if `a` panics.
-    let unfinished = Unfinished { lister, fork: &fork, offered };
-    if offered {
-        // ORDERING: against a worker that is about to sleep and says so: either it sees the fork, or this sees it.
-        barrier::light();
-        if pool.could_help() {
-            call_help(pool);
-        }
+    let unfinished = Unfinished { lister, fork: &fork };
+    // ORDERING: against a worker that is about to sleep and says so: either it sees the fork, or this sees it.
+    barrier::light();
+    if pool.could_help() {
+        call_help(pool);
     }
     let a = a();
     mem::forget(unfinished);
-    if !offered || lister.forks.pop() {
-        // SAFETY: it was taken back, or never offered; and `unfinished` is forgotten, so this is the only time.
+    if lister.forks.pop() {
+        // SAFETY: it was taken back; and `unfinished` is forgotten, so this is the only time.
         let b = unsafe { fork.take_call() };
         return (a, b());
     }
@@ -288,28 +291,25 @@ where
     }
 }
 
-/// A thread's first fork for this pool; or one for which there is no room, which its owner will do itself.
+/// A thread's first fork for this pool.
 #[cold]
-fn begin<B: FnOnce() -> R + Send, R: Send>(pool: &Shared, lister: &Lister, fork: &OnStack<B, R>) -> bool {
-    let enlist = || {
-        barrier::prepare();
-        pool.forkers().enlist(&lister.forks);
-    };
-    lister.forks.begin(enlist) && lister.forks.push(fork.pointer())
+fn begin(pool: &Shared, lister: &Lister) {
+    barrier::prepare();
+    lister.forks.begin();
+    pool.forkers().enlist(&lister.forks);
 }
 
 /// `a` panicked: `b` is done all the same, and its outcome dropped.
 struct Unfinished<'a, B: FnOnce() -> R + Send, R: Send> {
     lister: &'a Lister,
     fork: &'a OnStack<B, R>,
-    offered: bool,
 }
 
 impl<B: FnOnce() -> R + Send, R: Send> Drop for Unfinished<'_, B, R> {
     fn drop(&mut self) {
         let _origin = keep_origin();
-        if !self.offered || self.lister.forks.pop() {
-            // SAFETY: taken back, or never offered; `join_on` is unwinding, so it does not.
+        if self.lister.forks.pop() {
+            // SAFETY: it was taken back; `join_on` is unwinding, so it does not.
             let call = unsafe { self.fork.take_call() };
             drop_quietly(catch_unwinding(call));
         } else {
@@ -319,6 +319,26 @@ impl<B: FnOnce() -> R + Send, R: Send> Drop for Unfinished<'_, B, R> {
             drop_quietly(unsafe { self.fork.take_outcome() });
         }
     }
+}
+
+/// For which there is no room.
+#[inline]
+fn one_after_the_other<RA, RB>(a: impl FnOnce() -> RA, b: impl FnOnce() -> RB) -> (RA, RB) {
+    struct Second<B: FnOnce() -> R, R>(Option<B>);
+    impl<B: FnOnce() -> R, R> Drop for Second<B, R> {
+        fn drop(&mut self) {
+            // `a` panicked.
+            if let Some(call) = self.0.take() {
+                let _origin = keep_origin();
+                drop_quietly(catch_unwinding(call));
+            }
+        }
+    }
+    let mut second = Second(Some(b));
+    let a = a();
+    let b = second.0.take().expect("nobody else takes it");
+    mem::forget(second); // it is empty
+    (a, b())
 }
 
 /// One at a time: who comes looks at all forks, and calls the next.

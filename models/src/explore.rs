@@ -85,7 +85,7 @@ type Few = Forks<Call, 4>;
 
 fn begun() -> Few {
     let forks = Few::new();
-    forks.begin(|| ());
+    forks.begin();
     forks
 }
 
@@ -108,7 +108,7 @@ fn the_last_fork(explored: &Explored) {
     let (forks, calls) = &*shared;
     let mut had = 0;
     for call in calls {
-        assert!(forks.push(NonNull::from(call)));
+        forks.push(NonNull::from(call));
     }
     for call in calls.iter().rev() {
         if forks.pop() {
@@ -133,7 +133,7 @@ fn two_thieves(explored: &Explored) {
     let (forks, calls) = &*shared;
     let mut had = 0;
     for call in calls {
-        assert!(forks.push(NonNull::from(call)));
+        forks.push(NonNull::from(call));
         if forks.pop() {
             call.make();
             had += 1;
@@ -154,7 +154,7 @@ fn a_claim_given_back(explored: &Explored) {
         })
     };
     let (forks, call) = &*shared;
-    assert!(forks.push(NonNull::from(call)));
+    forks.push(NonNull::from(call));
     assert!(forks.pop(), "nobody has taken it");
     call.make();
     thief.join().unwrap();
@@ -261,7 +261,7 @@ fn an_offer_and_a_sleeper(explored: &Explored) {
         })
     };
     let (sleep, forks, call, _) = &*shared;
-    assert!(forks.push(NonNull::from(call)));
+    forks.push(NonNull::from(call));
     barrier::light();
     let seen = sleep.may_have_sleepers();
     if seen {
