@@ -129,6 +129,7 @@ impl fmt::Debug for Extras {
 }
 
 impl Header {
+    #[inline]
     pub(crate) fn set_home(&self, home: Home) {
         // ORDERING: Relaxed; the queue through which the task then passes orders it.
         self.home.store(home.number(), Ordering::Relaxed);
@@ -205,6 +206,7 @@ impl Header {
         }
     }
 
+    #[inline]
     pub(crate) fn options(&self) -> Option<&TaskOptions> {
         self.extras.get().map(|extras| &*extras.options)
     }

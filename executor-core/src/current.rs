@@ -98,6 +98,7 @@ impl Frame {
         Call { source: self.source().share(), ticket: self.ticket }
     }
 
+    #[inline]
     fn task_without_limit(&self) -> Option<TaskId> {
         let source = self.source().source();
         source.task().filter(|_| !source.has_limit())
@@ -105,6 +106,7 @@ impl Frame {
 }
 
 /// What `look` sees of the call that this thread makes, if it makes one.
+#[inline]
 fn look<T>(look: impl FnOnce(&Frame) -> T) -> Option<T> {
     let frame = CURRENT.get();
     // SAFETY: not null, it was set by a `making` further down on this thread's stack, which sets it back before its frame goes.
@@ -154,6 +156,7 @@ impl StopSource for Part {
 }
 
 /// The task whose call this thread makes now, where it is known, and unless it ends by itself.
+#[inline]
 pub(crate) fn task_without_limit() -> Option<TaskId> {
     look(Frame::task_without_limit).flatten()
 }

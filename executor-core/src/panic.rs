@@ -112,6 +112,7 @@ impl fmt::Debug for KeptOrigin {
 }
 
 /// Between two calls under one guard: forgets the place of a panic that the first one caught by itself.
+#[inline]
 pub(crate) fn forget_contained() {
     if IS_SET.replace(false) {
         LATEST.set(None);

@@ -119,6 +119,7 @@ impl Task {
 
     /// Says to which pool in this process it belongs: workers of the pool `home` may run it in place when they wait for
     /// it, and `pool` is where it goes for another attempt. Returns its [priority](Self::priority).
+    #[inline]
     pub fn belong_to<P: Retries + 'static>(&self, home: Home, pool: &Arc<P>) -> Priority {
         let header = self.0.get().header();
         header.set_home(home);
@@ -131,11 +132,13 @@ impl Task {
     /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its
     /// outcome, and its callbacks run here. `over` is called when all that is done and before any wait
     /// for the outcome ends, or at once if there was nothing to do. It must not block, nor touch the task.
+    #[inline]
     pub fn run(self, mut over: impl FnMut()) {
         self.run_counted(|_| over());
     }
 
     /// As [`run`](Self::run). `over` is told what became of it, for a pool that counts.
+    #[inline]
     pub fn run_counted(mut self, mut over: impl FnMut(Made)) {
         self.0.release().run(&mut over);
     }
@@ -280,16 +283,19 @@ impl Parcel {
 }
 
 impl<const TRAVELS: bool> Handle<TRAVELS> {
+    #[inline]
     fn get(&self) -> &Arc<dyn Runnable> {
         self.0.as_ref().expect("only methods that take the handle by value release it")
     }
 
+    #[inline]
     fn release(&mut self) -> Arc<dyn Runnable> {
         self.0.take().expect("only methods that take the handle by value release it")
     }
 }
 
 impl<const TRAVELS: bool> Drop for Handle<TRAVELS> {
+    #[inline]
     fn drop(&mut self) {
         let Some(runnable) = self.0.take() else { return };
         let abandoned = Failure::Broken(BrokenCause::Abandoned);

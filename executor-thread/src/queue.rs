@@ -61,6 +61,7 @@ impl Queue {
         self.free.lock().push(local);
     }
 
+    #[inline]
     pub(crate) fn push(&self, task: Task, level: Priority) {
         match level {
             Priority::Normal => self.injector.push(task),
@@ -74,6 +75,7 @@ impl Queue {
     }
 
     /// The next task for the owner of `local`.
+    #[inline]
     pub(crate) fn pop(&self, local: Option<&Local>) -> Option<Task> {
         if self.levelled.load(Ordering::SeqCst) == 0 {
             return self.pop_normal(local);
@@ -101,6 +103,7 @@ impl Queue {
         Some(task)
     }
 
+    #[inline]
     fn pop_normal(&self, local: Option<&Local>) -> Option<Task> {
         match local {
             Some(Local(local)) => local
@@ -116,6 +119,7 @@ impl Queue {
         self.levelled.load(Ordering::SeqCst) == 0 && self.is_normal_empty()
     }
 
+    #[inline]
     fn is_normal_empty(&self) -> bool {
         self.injector.is_empty() && self.stealers.iter().all(Stealer::is_empty)
     }

@@ -236,6 +236,7 @@ impl Shared {
         Arc::clone(&self.stopping)
     }
 
+    #[inline]
     pub(crate) fn execute(self: &Arc<Self>, task: Task) {
         match &self.admission {
             None => self.accept(task), // there is always room
@@ -370,6 +371,7 @@ impl Shared {
     }
 
     /// Puts a task that was admitted into the queue.
+    #[inline]
     fn accept(self: &Arc<Self>, task: Task) {
         if self.is_closed() {
             drop(task.fail(self.refusal()));
@@ -383,6 +385,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     fn enqueue(self: &Arc<Self>, task: Task, level: Priority) {
         // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
         // that worker sees the task.
@@ -455,6 +458,7 @@ impl Shared {
         self.broken.get().cloned().map_or(Failure::Shutdown, Failure::Broken)
     }
 
+    #[inline]
     fn is_closed(&self) -> bool {
         // ORDERING: SeqCst, see "How it ends".
         self.closed.load(Ordering::SeqCst)
@@ -509,6 +513,7 @@ impl Shared {
 
     /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
     /// idle.
+    #[inline]
     pub(crate) fn task_is_over(&self) {
         self.load.fetch_sub(BUSY, Ordering::SeqCst);
     }
@@ -558,16 +563,16 @@ impl Shared {
         self.active.load(Ordering::SeqCst) > self.max_workers.get()
     }
 
+    #[inline]
     fn start_thread_if_needed(self: &Arc<Self>) {
-        self.start_thread_for(0);
+        // ORDERING: SeqCst, see `accept` and `worker_blocks`.
+        if self.active.load(Ordering::SeqCst) < self.max_workers.get() {
+            self.start_thread_for(0);
+        }
     }
 
     /// Starts a thread if more calls wait than threads are idle: those in the queue, and so many others. Returns whether it did.
     fn start_thread_for(self: &Arc<Self>, others: usize) -> bool {
-        // ORDERING: SeqCst, see `accept` and `worker_blocks`.
-        if self.active.load(Ordering::SeqCst) >= self.max_workers.get() {
-            return false;
-        }
         let mut crew = self.crew.lock();
         let (queued, busy) = self.load();
         let idle = crew.threads.saturating_sub(busy);

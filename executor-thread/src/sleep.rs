@@ -99,6 +99,7 @@ impl Sleep {
     }
 
     /// Whether somebody sleeps, or is about to and has not looked for the last time.
+    #[inline]
     pub(crate) fn has_sleepers(&self) -> bool {
         // ORDERING: as in `wake_one`; the caller's own queue was filled before.
         fence(Ordering::SeqCst);
@@ -112,6 +113,7 @@ impl Sleep {
     }
 
     /// To be called after a push. Returns whether somebody comes for it: a sleeper was let go, or a worker searches.
+    #[inline]
     pub(crate) fn wake_one(&self) -> bool {
         // ORDERING: pairs with the fences in `search` and `sleep`; the push is before it.
         fence(Ordering::SeqCst);
@@ -121,8 +123,13 @@ impl Sleep {
         if self.sleepers.load(Ordering::Relaxed) == 0 {
             return false;
         }
+        self.grant()
+    }
+
+    #[cold]
+    fn grant(&self) -> bool {
         let mut permits = self.permits.lock();
-        // ORDERING: Relaxed; the fence above ordered what matters, and the count may be stale by
+        // ORDERING: Relaxed; the caller's fence ordered what matters, and the count may be stale by
         // then anyway: see "No wake-up is lost".
         if *permits >= self.sleepers.load(Ordering::Relaxed) {
             return false;

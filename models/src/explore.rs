@@ -16,7 +16,12 @@ use std::{
     sync::atomic::{AtomicUsize as Count, Ordering as Any},
 };
 
-use crate::{barrier, forks::Forks, latch::Latch, sleep::Sleep};
+use crate::{
+    barrier,
+    forks::{Forks, Room},
+    latch::Latch,
+    sleep::Sleep,
+};
 
 /// How often each end of a model was met: one that never came was not explored.
 #[derive(Debug, Default)]
@@ -85,7 +90,9 @@ type Few = Forks<Call, 4>;
 
 fn begun() -> Few {
     let forks = Few::new();
+    assert!(!forks.has_begun());
     forks.begin();
+    assert!(matches!(forks.room(), Room::There));
     forks
 }
 
