@@ -50,7 +50,7 @@ pub(crate) enum Room {
 
 /// Apart from what others write.
 #[repr(align(128))]
-struct Padded<T>(T);
+pub(crate) struct Padded<T>(pub(crate) T);
 
 impl<T, const ROOM: usize> Forks<T, ROOM> {
     /// Without room until [`begin`](Self::begin).

@@ -44,6 +44,7 @@ use std::{
 
 use crate::{
     builder::ThreadPoolExecutorBuilder,
+    forks::Padded,
     join::Forkers,
     queue::{Local, Queue},
     sleep::Sleep,
@@ -62,8 +63,11 @@ pub(crate) struct Shared {
     pauses: AtomicUsize,
     sleep: Sleep,
     forkers: Forkers,
-    /// Tasks in the queue (low half) and threads with a task (high half), changed together.
-    load: AtomicU64,
+    /// Tasks that were put into the queue, ever. Who submits writes this, and who works the next one; in lines of their own, since
+    /// they do so all the time.
+    pushed: Padded<AtomicU64>,
+    /// Threads with a task (low bits), and tasks that were taken out of the queue, ever (the bits above, which wrap), changed together.
+    worked: Padded<AtomicU64>,
     /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
     active: AtomicUsize,
     closed: AtomicBool,
@@ -105,8 +109,10 @@ struct Crew {
     handles: Vec<JoinHandle<()>>,
 }
 
-const QUEUED: u64 = 1;
-const BUSY: u64 = 1 << 32;
+const BUSY: u64 = 1;
+/// Far more threads than there can be.
+const BUSY_BITS: u32 = 24;
+const TAKEN: u64 = 1 << BUSY_BITS;
 
 /// Where a task goes that somebody submits.
 enum Admitted {
@@ -139,7 +145,8 @@ impl Shared {
             pauses: AtomicUsize::new(0),
             sleep: Sleep::default(),
             forkers: Forkers::default(),
-            load: AtomicU64::new(0),
+            pushed: Padded(AtomicU64::new(0)),
+            worked: Padded(AtomicU64::new(0)),
             active: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -389,7 +396,7 @@ impl Shared {
     fn enqueue(self: &Arc<Self>, task: Task, level: Priority) {
         // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
         // that worker sees the task.
-        self.load.fetch_add(QUEUED, Ordering::SeqCst);
+        self.pushed.0.fetch_add(1, Ordering::SeqCst);
         self.queue.push(task, level);
         if !self.sleep.wake_one() {
             self.start_thread_if_needed();
@@ -464,10 +471,13 @@ impl Shared {
         self.closed.load(Ordering::SeqCst)
     }
 
+    /// How many tasks are queued, and how many threads have one. Exact where nobody is about to change it.
     pub(crate) fn load(&self) -> (usize, usize) {
-        // ORDERING: SeqCst, see `accept`.
-        let load = self.load.load(Ordering::SeqCst);
-        ((load % BUSY) as usize, (load / BUSY) as usize)
+        // ORDERING: SeqCst, see `accept`. What was taken is read first: so no more can be taken than were put there.
+        let worked = self.worked.0.load(Ordering::SeqCst);
+        let pushed = self.pushed.0.load(Ordering::SeqCst);
+        let queued = pushed.wrapping_sub(worked >> BUSY_BITS) << BUSY_BITS >> BUSY_BITS;
+        (queued as usize, (worked % TAKEN) as usize)
     }
 
     /// The next task for a worker, which is busy from now on.
@@ -475,8 +485,8 @@ impl Shared {
         loop {
             let task = self.queue.pop(local)?;
             self.forkers.come(); // though for something else: the next call shall reach somebody
-            // ORDERING: SeqCst, as all of `load`.
-            self.load.fetch_add(BUSY - QUEUED, Ordering::SeqCst);
+            // ORDERING: SeqCst, as all that `load` reads.
+            self.worked.0.fetch_add(TAKEN + BUSY, Ordering::SeqCst);
             // This thread may have been woken for another task than the one it found, or hold a batch that was in
             // motion while others looked: it passes the wake on.
             let helpers = self.sleep.has_sleepers() || self.active.load(Ordering::SeqCst) < self.max_workers.get();
@@ -515,7 +525,7 @@ impl Shared {
     /// idle.
     #[inline]
     pub(crate) fn task_is_over(&self) {
-        self.load.fetch_sub(BUSY, Ordering::SeqCst);
+        self.worked.0.fetch_sub(BUSY, Ordering::SeqCst);
     }
 
     /// `false`: nothing has come for as long as a worker stays idle.
@@ -550,8 +560,8 @@ impl Shared {
 
     /// This thread makes a call that was in no queue.
     pub(crate) fn task_begins(&self) {
-        // ORDERING: SeqCst, as all of `load`.
-        self.load.fetch_add(BUSY, Ordering::SeqCst);
+        // ORDERING: SeqCst, as all that `load` reads.
+        self.worked.0.fetch_add(BUSY, Ordering::SeqCst);
     }
 
     /// Whether the pool is closed and no task waits for another attempt.
@@ -738,7 +748,7 @@ impl Shared {
 
     fn take_queued(&self) -> Option<Task> {
         let task = self.queue.pop(None)?;
-        self.load.fetch_sub(QUEUED, Ordering::SeqCst);
+        self.worked.0.fetch_add(TAKEN, Ordering::SeqCst);
         Some(task)
     }
 
