@@ -1,11 +1,12 @@
 //! What is told of calls in worker processes: how they ended, what they printed, what they logged, and of which call that is.
 
-use crate::support::{Log, append, example};
+use crate::support::{Log, append, eventually, example};
 use concurrent_futures::{
     Executor, Exit, Future, Output, OutputLine, OutputStream, ProcessPoolExecutor, TaskError, ThreadPoolExecutor,
 };
 use log::LevelFilter;
 use std::{
+    cell::RefCell,
     env, fmt,
     io::{self, Write},
     panic::Location,
@@ -377,6 +378,102 @@ fn tracing_events_reach_the_parent() {
         let ours = format!("task.id={id} task.submitted_at={site} worker.pid={pid}");
         let event = format!("INFO chosen {ours} message=counted 7 x=7 name=\"seven\"");
         assert_eq!(records(), [event.clone(), event]);
+    };
+    pool(1).submit(program, ()).result().unwrap();
+}
+
+/// Collects events, each with its span, and counts who keeps a span open.
+struct KnowsSpans;
+
+static OPEN: Mutex<Vec<(&'static tracing::Metadata<'static>, usize)>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+fn place(id: &tracing::span::Id) -> usize {
+    id.into_u64() as usize - 1
+}
+
+impl tracing::Subscriber for KnowsSpans {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut open = OPEN.lock().unwrap();
+        open.push((span.metadata(), 1));
+        tracing::span::Id::from_u64(open.len() as u64)
+    }
+
+    fn current_span(&self) -> tracing_core::span::Current {
+        match ENTERED.with_borrow(|entered| entered.last().copied()) {
+            Some(id) => {
+                let id = tracing::span::Id::from_u64(id);
+                let metadata = OPEN.lock().unwrap()[place(&id)].0;
+                tracing_core::span::Current::new(id, metadata)
+            }
+            None => tracing_core::span::Current::none(),
+        }
+    }
+
+    fn clone_span(&self, id: &tracing::span::Id) -> tracing::span::Id {
+        OPEN.lock().unwrap()[place(id)].1 += 1;
+        id.clone()
+    }
+
+    fn try_close(&self, id: tracing::span::Id) -> bool {
+        let mut open = OPEN.lock().unwrap();
+        open[place(&id)].1 -= 1;
+        open[place(&id)].1 == 0
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let open = OPEN.lock().unwrap();
+        let span = event.parent().map_or("no span", |id| {
+            let (metadata, count) = open[place(id)];
+            assert!(count > 0, "the span is closed");
+            metadata.name()
+        });
+        RECORDS.lock().unwrap().push(format!("{} in {span}", event.metadata().target()));
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, id: &tracing::span::Id) {
+        ENTERED.with_borrow_mut(|entered| entered.push(id.into_u64()));
+    }
+
+    fn exit(&self, _: &tracing::span::Id) {
+        ENTERED.with_borrow_mut(|entered| entered.pop());
+    }
+}
+
+/// An event lies in the span in which its call was submitted, which stays open until the call is over, and no longer.
+#[test]
+fn tracing_events_lie_in_the_span_of_their_submission() {
+    let program = |()| {
+        tracing::subscriber::set_global_default(KnowsSpans).unwrap();
+        let pool = pool(1);
+        let first =
+            tracing::info_span!("first").in_scope(|| pool.submit(|()| tracing::info!(target: "one", "said"), ()));
+        let second = tracing::info_span!("second").in_scope(|| {
+            pool.submit(|()| tracing::info!(target: "two", "said"), ()).result().unwrap();
+            pool.map(|_| tracing::info!(target: "item", "said"), 0..1).for_each(|item| item.unwrap());
+            pool.submit(|()| -> () { process::exit(0) }, ()).result().unwrap_err();
+            pool.submit(|()| tracing::info!(target: "three", "said"), ())
+        });
+        (first.result().unwrap(), second.result().unwrap());
+        pool.submit(|()| tracing::info!(target: "four", "said"), ()).result().unwrap();
+        drop(pool);
+        assert_eq!(
+            records(),
+            ["one in first", "two in second", "item in second", "three in second", "four in no span"]
+        );
+        eventually("both are closed", || OPEN.lock().unwrap().iter().all(|(_, count)| *count == 0));
+        assert_eq!(OPEN.lock().unwrap().len(), 2);
     };
     pool(1).submit(program, ()).result().unwrap();
 }

@@ -5,6 +5,7 @@
 //! broken, so that nobody waits for ever.
 
 use std::{
+    any::Any,
     fmt,
     panic::Location,
     sync::{Arc, Weak},
@@ -33,7 +34,11 @@ pub struct Task(Handle<false>);
 pub struct Parcel {
     handle: Handle<true>,
     call: Call,
+    luggage: Option<Luggage>,
 }
+
+/// What a pool keeps with a task until its end. It must be droppable anywhere: it may run no user code as it is dropped.
+pub type Luggage = Arc<dyn Any + Send + Sync>;
 
 /// A pool in this process, to which a task goes back whose call is to be made again.
 pub trait Retries: Send + Sync {
@@ -151,7 +156,7 @@ impl Task {
     pub fn pack(mut self) -> Result<Parcel, Option<Announcement>> {
         let runnable = self.0.release();
         let call = Arc::clone(&runnable).pack()?;
-        Ok(Parcel { handle: Handle(Some(runnable)), call })
+        Ok(Parcel { handle: Handle(Some(runnable)), call, luggage: None })
     }
 
     /// Ends the task without a value, unless its call is being made.
@@ -222,6 +227,17 @@ impl Parcel {
     #[must_use]
     pub fn begins_unobserved(&self) -> bool {
         self.handle.get().header().begins_unobserved()
+    }
+
+    /// Keeps something with the task.
+    pub fn set_luggage(&mut self, luggage: Luggage) {
+        self.luggage = Some(luggage);
+    }
+
+    /// What is kept with it.
+    #[must_use]
+    pub fn luggage(&self) -> Option<&Luggage> {
+        self.luggage.as_ref()
     }
 
     /// What is to be sent.

@@ -169,7 +169,7 @@ impl ForkServer {
         let name = format!("{}-zygote", chosen.name_prefix);
         let Started { child, pidfd, channel, stderr, stdout } =
             os::start(&name, chosen.inner_threads, hears_stdout, &chosen.env, pair)?;
-        let speaker = Speaker { pid: child.id(), name: name.into(), task: None };
+        let speaker = Speaker { pid: child.id(), name: name.into(), task: None, origin: None };
         let zygote = Zygote {
             watch: Arc::clone(&self.watch),
             child,

@@ -1,6 +1,9 @@
 //! What becomes of that which calls print: whose line it is, and to whom it is told.
 
-use executor_core::TaskId;
+use executor_core::{
+    TaskId,
+    task::{Luggage, Parcel},
+};
 use std::{
     fmt,
     io::{self, Read},
@@ -143,6 +146,9 @@ pub(crate) struct Speaker {
     pub(crate) pid: u32,
     pub(crate) name: Arc<str>,
     pub(crate) task: Option<(TaskId, &'static Location<'static>)>,
+    /// Where the call comes from, for its records.
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "only a subscriber knows spans"))]
+    pub(crate) origin: Option<Luggage>,
 }
 
 /// What is put beside a log record's message.
@@ -182,19 +188,22 @@ impl Lane {
     pub(crate) fn speaker(&self) -> Speaker {
         let claims = &self.channel.claims;
         let begun = self.in_flight.iter().filter(|call| claims.get(call.ticket) == Claim::Begun);
-        let task = begun.filter_map(|call| call.parcel.as_ref()).next();
-        self.speaker_of(task.map(|parcel| (parcel.id(), parcel.submitted_at())))
+        self.speaker_of(begun.filter_map(|call| call.parcel.as_ref()).next())
     }
 
     /// Who speaks, if it says itself for which call.
     pub(crate) fn speaker_for(&self, ticket: u64) -> Speaker {
         let call = self.in_flight.iter().find(|call| call.ticket == ticket);
-        let parcel = call.and_then(|call| call.parcel.as_ref());
-        self.speaker_of(parcel.map(|parcel| (parcel.id(), parcel.submitted_at())))
+        self.speaker_of(call.and_then(|call| call.parcel.as_ref()))
     }
 
-    fn speaker_of(&self, task: Option<(TaskId, &'static Location<'static>)>) -> Speaker {
-        Speaker { pid: self.child.id(), name: Arc::clone(&self.name), task }
+    fn speaker_of(&self, parcel: Option<&Parcel>) -> Speaker {
+        Speaker {
+            pid: self.child.id(),
+            name: Arc::clone(&self.name),
+            task: parcel.map(|parcel| (parcel.id(), parcel.submitted_at())),
+            origin: parcel.and_then(Parcel::luggage).cloned(),
+        }
     }
 
     /// Tells what was read of a stream. `false`: its lines are not told.

@@ -177,7 +177,12 @@ impl ProcessPoolExecutor {
         self.observe(&task);
         task.hold(permit);
         match task.pack() {
-            Ok(parcel) => self.engine.accept(parcel),
+            Ok(mut parcel) => {
+                if let Some(origin) = records::origin() {
+                    parcel.set_luggage(origin);
+                }
+                self.engine.accept(parcel);
+            }
             Err(announcement) => drop(announcement),
         }
     }

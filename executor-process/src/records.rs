@@ -7,9 +7,21 @@
 //! A `tracing` event comes out with what its own callsite says (level, target, name, place, fields), and the identity of its
 //! call beside them. Such a callsite is made and kept once for each that is met, of which a program has as many as there
 //! are in its source. (`value_set_all`, by which its fields get their values, is hidden in `tracing-core`'s documentation, as
-//! all is that `tracing`'s own macros expand to.) Spans stay behind: the parent's subscriber does not know them.
+//! all is that `tracing`'s own macros expand to.) Its span is the one in which its call was submitted, which is kept open
+//! until the call is over and all that it said is told. A worker's own spans stay behind: the parent's subscriber does not
+//! know them.
+
+use executor_core::task::Luggage;
 
 use crate::output::Speaker;
+
+/// Where a call that is submitted now comes from: what its records are to be told with.
+pub(crate) fn origin() -> Option<Luggage> {
+    #[cfg(feature = "tracing")]
+    return events::current_span();
+    #[cfg(not(feature = "tracing"))]
+    None
+}
 
 /// Up to which levels records are wanted: of `log`, and of `tracing`. From 0, none, to 5, all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,15 +195,17 @@ mod logs {
 
 #[cfg(feature = "tracing")]
 mod events {
-    use executor_core::{codec, sync::Mutex};
+    use executor_core::{codec, panic::catch, sync::Mutex, task::Luggage};
     use serde::{Deserialize, Serialize};
     use std::{
         collections::HashMap,
         fmt,
         sync::{
-            OnceLock,
+            Arc, OnceLock,
             atomic::{AtomicBool, Ordering},
+            mpsc,
         },
+        thread,
     };
     use tracing_core::{
         Callsite, Dispatch, Event, Field, Kind, Level, LevelFilter, Metadata, Subscriber, callsite, dispatcher,
@@ -256,6 +270,42 @@ mod events {
     /// The subscriber of the thread that makes the pool. `None`: that of the program, whenever there is one.
     pub(super) fn here() -> Option<Dispatch> {
         dispatcher::get_default(|here| (!here.is::<NoSubscriber>()).then(|| here.clone()))
+    }
+
+    /// A span that is kept open, and whose it is.
+    #[derive(Debug)]
+    struct Span {
+        subscriber: Dispatch,
+        id: Id,
+    }
+
+    pub(super) fn current_span() -> Option<Luggage> {
+        dispatcher::get_default(|here| {
+            let current = here.current_span();
+            let id = here.clone_span(current.id()?);
+            Some(Arc::new(Span { subscriber: here.clone(), id }) as Luggage)
+        })
+    }
+
+    /// Closing a span is user code, and whoever drops the last handle may hold a pool's lock: so it is closed on a thread kept for
+    /// that, which starts with the first.
+    impl Drop for Span {
+        fn drop(&mut self) {
+            static CLOSER: OnceLock<Option<mpsc::Sender<(Dispatch, Id)>>> = OnceLock::new();
+            let closer = CLOSER.get_or_init(|| {
+                let (sender, receiver) = mpsc::channel::<(Dispatch, Id)>();
+                let close = move || {
+                    for (subscriber, id) in receiver {
+                        // Its panic has been printed, and is nobody's.
+                        drop(catch(|| subscriber.try_close(id)));
+                    }
+                };
+                thread::Builder::new().name("executor-spans".into()).spawn(close).ok().map(|_| sender)
+            });
+            // Without a thread it stays open, rather than be closed under a lock.
+            let span = (self.subscriber.clone(), self.id.clone());
+            closer.iter().for_each(|closer| _ = closer.send(span.clone()));
+        }
     }
 
     /// Sends events up.
@@ -406,13 +456,15 @@ mod events {
 
     pub(super) fn take(subscriber: Option<&Dispatch>, speaker: &Speaker, event: &[u8]) {
         let Ok(Sent { site, values }) = codec::decode::<Sent>(event) else { return };
-        match subscriber {
-            Some(subscriber) => dispatcher::with_default(subscriber, || emit(site, &values, speaker)),
-            None => emit(site, &values, speaker),
+        let span = speaker.origin.as_ref().and_then(|origin| origin.downcast_ref::<Span>());
+        // A span means something to its own subscriber only.
+        match span.map(|span| &span.subscriber).or(subscriber) {
+            Some(subscriber) => dispatcher::with_default(subscriber, || emit(site, &values, speaker, span)),
+            None => emit(site, &values, speaker, span),
         }
     }
 
-    fn emit(site: Site, values: &[Told], speaker: &Speaker) {
+    fn emit(site: Site, values: &[Told], speaker: &Speaker, span: Option<&Span>) {
         let mirror = mirror(site);
         let Some(metadata) = mirror.metadata.get() else { return };
         // ORDERING: Relaxed; see `set_interest`.
@@ -431,7 +483,9 @@ mod events {
         let all: Vec<_> = ours.into_iter().chain(own).collect();
         dispatcher::get_default(|here| {
             if here.enabled(metadata) {
-                here.event(&Event::new(metadata, &metadata.fields().value_set_all(&all)));
+                let values = metadata.fields().value_set_all(&all);
+                let parent = span.map(|span| span.id.clone());
+                here.event(&Event::new_child_of(parent, metadata, &values));
             }
         });
     }
