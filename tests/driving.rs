@@ -154,6 +154,22 @@ fn nothing_waits_behind_a_long_call_while_others_are_made() {
     long.unwrap().result().unwrap();
 }
 
+/// Of calls that were put into one worker's channel before another worker was there, the oldest begin first: nothing waits behind two
+/// that do not end, one of which was submitted later.
+#[test]
+fn the_oldest_begin_first_whichever_worker_comes_first() {
+    for _ in 0..6 {
+        let pool = ProcessPoolExecutor::new(2).unwrap();
+        let gate = Gate::new();
+        let first = pool.submit(pass, gate.key());
+        let second = pool.submit(square, 7);
+        let later: Vec<_> = (0..3).map(|_| pool.submit(pass, gate.key())).collect();
+        assert!(second.wait_timeout(DEADLINE), "it waits for later ones");
+        gate.open();
+        [first].into_iter().chain(later).for_each(|call| call.result().unwrap());
+    }
+}
+
 fn goes_mad(milliseconds: u64) {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let starts = maps.lines().filter(|line| line.contains("memfd:executor-claims"));

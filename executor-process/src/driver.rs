@@ -41,11 +41,11 @@ use std::{
 
 use crate::{
     announcer::Announcer,
-    claims::{Claim, Claims, RINGS_AT},
+    claims::{Claim, Claims, RINGS_AT, SLOTS},
     echo::Echo,
     forkserver::{ForkServer, News, StartMethod},
     inbox::{KillOrder, Shared, Stop},
-    lane::{Doom, HELD_UP, InFlight, Lane, Outbox},
+    lane::{DEPTH, Doom, HELD_UP, InFlight, Lane, Outbox},
     os,
     records::Levels,
     ring::ParentRings,
@@ -581,19 +581,32 @@ impl Driver {
             let delay = self.lanes[idle].delay();
             let left = self.lanes[idle].max_tasks - self.lanes[idle].given;
             let room = usize::try_from(left).unwrap_or(usize::MAX);
-            let longest = self.lanes.iter_mut().max_by_key(|lane| lane.live);
-            let Some(longest) = longest.filter(|lane| lane.live > 1) else { return };
-            if starts == Starts::Nothing && longest.delay() < delay {
+            let longest = (0..self.lanes.len()).max_by_key(|lane| self.lanes[*lane].live);
+            let Some(longest) = longest.filter(|lane| self.lanes[*lane].live > 1) else { return };
+            if starts == Starts::Nothing && self.lanes[longest].delay() < delay {
                 self.holds_back = true;
                 return;
             }
-            let taken = longest.take_back(room.min(longest.live / 2));
+            // Few are dealt out in turns, for the oldest are to begin first: any of them may take long. Of many, which
+            // are short, half are moved.
+            let are_few = self.lanes[longest].live <= DEPTH;
+            let count = if are_few { usize::MAX } else { room.min(self.lanes[longest].live / 2) };
+            let taken = self.lanes[longest].take_back(count);
             if taken.is_empty() {
                 return; // they have begun meanwhile
             }
+            let mut turns = [idle, longest].into_iter().cycle();
+            let mut left = Vec::new();
             for parcel in taken.into_iter().filter(Parcel::recall) {
-                self.dispatch(idle, parcel);
+                let turn = if are_few { turns.next().unwrap_or(idle) } else { idle };
+                let lane = [turn, idle, longest].into_iter().find(|lane| self.lanes[*lane].takes_calls(SLOTS));
+                match lane {
+                    Some(lane) => self.dispatch(lane, parcel),
+                    None => left.push(parcel),
+                }
             }
+            let mut inbox = self.shared.inbox();
+            left.into_iter().rev().for_each(|parcel| inbox.queue.push_front(parcel.priority(), parcel));
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
 
 /// Calls in a worker's channel at most, of those that have not been taken back: so many at least, and of short calls as many
 /// as last for `AHEAD`, but no more than three quarters of the slots. So a worker that is woken has something to do.
-const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 const AHEAD: Duration = Duration::from_micros(100);
 
 /// About what it takes to wake a worker: what is shorter is better done by one that is awake.
