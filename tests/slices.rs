@@ -94,3 +94,21 @@ fn results_may_have_no_size() {
     assert!(POOL.map_slice(&[(); 0], |()| 1).is_empty());
     assert_eq!(POOL.max_workers().get(), 3);
 }
+
+/// Also in the first joins of fresh threads, whose offers others look for before there are any.
+#[test]
+fn each_item_is_called_once_from_the_beginning() {
+    let items: Vec<usize> = (0..200).collect();
+    for _ in 0..50 {
+        let pool = ThreadPoolExecutor::new(3).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let called: Vec<AtomicUsize> = items.iter().map(|_| AtomicUsize::new(0)).collect();
+                    pool.map_slice(&items, |item| called[*item].fetch_add(1, Ordering::SeqCst));
+                    assert!(called.iter().all(|called| called.load(Ordering::SeqCst) == 1));
+                });
+            }
+        });
+    }
+}

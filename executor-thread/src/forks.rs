@@ -67,7 +67,8 @@ impl<T, const ROOM: usize> Forks<T, ROOM> {
 
     /// The owner's, once: makes room.
     pub(crate) fn begin(&self) {
-        // ORDERING: Relaxed; thieves come by a lock that is taken after this.
+        // A thief that looks for parts of what this thread took comes also before this, and must not write `top` meanwhile.
+        let _thieves = self.thieves.lock();
         self.top.0.store(0, Ordering::Relaxed);
     }
 
@@ -128,6 +129,9 @@ impl<T, const ROOM: usize> Forks<T, ROOM> {
         }
         let _thieves = self.thieves.lock();
         let top = self.top.0.load(Ordering::Relaxed);
+        if top < 0 {
+            return None; // it has not begun
+        }
         self.top.0.store(top + 1, Ordering::Relaxed);
         // ORDERING: against `pop`, as there.
         barrier::heavy();
@@ -147,7 +151,8 @@ impl<T, const ROOM: usize> Forks<T, ROOM> {
     /// Whether nothing is there to be taken, as far as this thread sees.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.owner.0.load(Ordering::Relaxed) <= self.top.0.load(Ordering::Relaxed)
+        let top = self.top.0.load(Ordering::Relaxed);
+        top < 0 || self.owner.0.load(Ordering::Relaxed) <= top
     }
 
     /// The owner's: waits until `is_done`, which somebody makes true before calling [`wake_owner`](Self::wake_owner).

@@ -89,7 +89,7 @@ impl ThreadPoolExecutor {
     /// Whether nothing of this thread's is there that others could take.
     pub(crate) fn offers_nothing(&self) -> bool {
         with_lister(|lister| match lister {
-            Some(lister) if lister.pool == self.shared().home() => lister.forks.is_empty() || !lister.forks.has_begun(),
+            Some(lister) if lister.pool == self.shared().home() => lister.forks.is_empty(),
             _ => true,
         })
     }
@@ -291,7 +291,7 @@ where
     }
 }
 
-/// A thread's first fork for this pool.
+/// A thread's first fork for this pool. Thieves may know its forks already: those who wait for what it took.
 #[cold]
 fn begin(pool: &Shared, lister: &Lister) {
     barrier::prepare();

@@ -49,6 +49,7 @@ pub fn explore(name: &str) -> &'static Explored {
     let model: fn(&Explored) = match name {
         "the last fork" => the_last_fork,
         "two thieves" => two_thieves,
+        "a thief at the beginning" => a_thief_at_the_beginning,
         "a claim given back" => a_claim_given_back,
         "a latch" => a_latch,
         "a push and a sleeper" => a_push_and_a_sleeper,
@@ -147,6 +148,29 @@ fn two_thieves(explored: &Explored) {
         }
     }
     let stolen = thieves.into_iter().map(|thief| usize::from(thief.join().unwrap())).sum::<usize>();
+    assert_eq!(had + stolen, 2, "each fork is had once");
+    explored.note(stolen);
+}
+
+/// Who waits for what this thread took looks for parts of it also before this thread has offered any.
+fn a_thief_at_the_beginning(explored: &Explored) {
+    let shared = Arc::new((Few::new(), [Call::new(), Call::new()]));
+    let thief = {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || usize::from(steal(&shared.0)) + usize::from(steal(&shared.0)))
+    };
+    let (forks, calls) = &*shared;
+    forks.begin();
+    let mut had = 0;
+    for call in calls {
+        assert!(matches!(forks.room(), Room::There), "it has begun, and few are there");
+        forks.push(NonNull::from(call));
+        if forks.pop() {
+            call.make();
+            had += 1;
+        }
+    }
+    let stolen = thief.join().unwrap();
     assert_eq!(had + stolen, 2, "each fork is had once");
     explored.note(stolen);
 }

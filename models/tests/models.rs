@@ -35,6 +35,11 @@ fn two_thieves_have_different_forks() {
 }
 
 #[test]
+fn a_thief_may_come_before_the_beginning() {
+    model("a thief at the beginning", 3);
+}
+
+#[test]
 fn a_claim_that_is_given_back_is_the_owners() {
     model("a claim given back", 1);
 }
