@@ -139,7 +139,18 @@ fn package() -> Outcome {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
     let target = format!("target/package-check-{}", now.as_nanos());
     // Those that are published.
-    let all = ["package", "--workspace", "--exclude", "rivals", "--exclude", "xtask", "--allow-dirty", "--quiet"];
+    let all = [
+        "package",
+        "--workspace",
+        "--exclude",
+        "rivals",
+        "--exclude",
+        "models",
+        "--exclude",
+        "xtask",
+        "--allow-dirty",
+        "--quiet",
+    ];
     let mut command = cargo(&all);
     // What is built is never run.
     command.env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "0");
