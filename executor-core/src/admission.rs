@@ -58,6 +58,11 @@ impl Permit {
         self.1 = Some(counted);
     }
 
+    /// Whether anything moves the call along.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.0.driver.get().is_some()
+    }
+
     /// What moves the call along.
     pub(crate) fn driver(&self) -> Option<Arc<dyn Drive>> {
         self.0.driver.get()?.upgrade()

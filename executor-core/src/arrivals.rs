@@ -74,8 +74,11 @@ impl Arrivals {
         if let Some(index) = self.try_next() {
             return Some(index);
         }
+        // Who drives looks by himself, and has better to do meanwhile.
+        let looks = self.drivers.lock().is_empty();
         // ORDERING: Relaxed; it is only to be known whether looking is worth while.
-        if patience::look_for(|| self.length.load(Ordering::Relaxed) > 0)
+        if looks
+            && patience::look_for(|| self.length.load(Ordering::Relaxed) > 0)
             && let Some(index) = self.try_next()
         {
             return Some(index);

@@ -415,6 +415,8 @@ trait Readable<R>: Send + Sync {
     fn has_failed(&self) -> bool;
     fn is_published(&self) -> bool;
     fn is_here(&self) -> bool;
+    /// Whether who waits moves the call along.
+    fn is_driven(&self) -> bool;
     fn wait(&self, deadline: Option<Instant>) -> bool;
     fn ready(&self) -> Option<*const Result<R, TaskError>>;
     /// # Safety
@@ -468,6 +470,10 @@ impl<R> Reader<R> {
     }
 
     /// Blocks until the outcome is published; `false`: the deadline came first.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.0.is_driven()
+    }
+
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
         self.0.wait(deadline)
     }
@@ -1053,6 +1059,10 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
     fn is_here(&self) -> bool {
         let shared = self.shared.lock();
         shared.published || shared.is_announced_here()
+    }
+
+    fn is_driven(&self) -> bool {
+        self.shared.lock().permit.as_ref().is_some_and(Permit::is_driven)
     }
 
     fn wait(&self, deadline: Option<Instant>) -> bool {

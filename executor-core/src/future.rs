@@ -158,7 +158,8 @@ impl<R> Future<R> {
 
     fn block(&self) {
         self.0.run_in_place();
-        if !patience::look_for(|| self.0.is_published()) {
+        // Who drives looks by himself, and has better to do meanwhile.
+        if self.0.is_driven() || !patience::look_for(|| self.0.is_published()) {
             blocking::while_blocked(|| self.0.wait(None));
         }
     }
