@@ -778,6 +778,8 @@ fn a_task_with_a_limit_closes_no_cycle() {
         },
         (),
     );
+    // On a thread of its own, not in place by the one that waits for it.
+    eventually("it runs", || limited.running() || limited.done());
     let (tell, told) = mpsc::channel();
     let other = pool.spawn(move || {
         let error = limited.result().unwrap_err();
