@@ -7,6 +7,7 @@ use concurrent_futures::{
     ThreadPoolExecutor, current_process, parent_process,
 };
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     env, fs, io,
     os::unix::process::parent_id,
@@ -39,8 +40,20 @@ fn children() -> Vec<(u32, String)> {
     pids.into_iter().filter_map(name).collect()
 }
 
+/// `None` also while a worker that was just forked still bears its zygote's name.
 fn zygote_of(prefix: &str) -> Option<u32> {
-    children().into_iter().find(|(pid, name)| *name == format!("{prefix}-zygote") && runs(*pid)).map(|(pid, _)| pid)
+    let name = format!("{prefix}-zygote");
+    let mut named = children().into_iter().filter(|(pid, child)| *child == name && runs(*pid));
+    named.next().filter(|_| named.next().is_none()).map(|(pid, _)| pid)
+}
+
+fn await_zygote(prefix: &str) -> u32 {
+    let found = Cell::new(None);
+    eventually("one zygote", || {
+        found.set(zygote_of(prefix));
+        found.get().is_some()
+    });
+    found.get().unwrap()
 }
 
 static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
@@ -134,7 +147,7 @@ fn a_dead_zygote_is_replaced() {
         let running = pool.submit(pass, gate.key());
         gate.await_arrivals(1);
         assert_eq!(pool.submit(look_up, 3).result().unwrap().0, 9);
-        let zygote = zygote_of("killed").expect("a zygote");
+        let zygote = await_zygote("killed");
         signal(zygote, name);
         eventually("it is gone", || !children().iter().any(|(pid, _)| *pid == zygote));
         assert!(!running.done());
@@ -349,8 +362,7 @@ fn nobody_outlives_the_parent() {
         let busy = forks.submit(pass, key.clone());
         let loads = Forked::builder(1).process_name_prefix("loads").preload(pass, key).build().unwrap();
         for zygote in ["forks", "loads"] {
-            eventually("a zygote", || zygote_of(zygote).is_some());
-            append(&log, &zygote_of(zygote).unwrap().to_string());
+            append(&log, &await_zygote(zygote).to_string());
         }
         eventually("a worker", || busy.running());
         append(&log, &forks.worker_pids()[0].to_string());

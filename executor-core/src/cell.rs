@@ -54,7 +54,8 @@ use crate::{
     stats::{Counted, Counters, Made},
     sync::{Condvar, Mutex, MutexGuard},
     task::{Retries, Task},
-    timer, waits,
+    timer,
+    waits::{self, Waiter},
     work::{Travel, Work},
 };
 
@@ -812,7 +813,7 @@ impl<W: Work> Cell<W> {
 
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
         // Whoever makes this call on top of another one goes on only when it is over.
-        let _waiting = current::task_without_limit().map(|outer| waits::enter_outer(outer, self.header.id));
+        let _waiting = self.waiter().and_then(waits::enter_regardless);
         current::making(self, 0, || catch(|| work.run()))
     }
 
@@ -887,8 +888,9 @@ impl<W: Work> StopSource for Cell<W> {
         Some(self.header.id)
     }
 
-    fn has_limit(&self) -> bool {
-        self.header.options().is_some_and(|options| options.chosen_time_limit().is_some())
+    fn waiter(&self) -> Option<Waiter> {
+        let has_limit = self.header.options().is_some_and(|options| options.chosen_time_limit().is_some());
+        Some(if has_limit { Waiter::call_with_limit(self.header.id) } else { Waiter::task(self.header.id) })
     }
 }
 

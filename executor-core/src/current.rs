@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use crate::{blocking, error::TaskId};
+use crate::{blocking, error::TaskId, waits::Waiter};
 
 /// Where a running call learns that it is to stop. For backends.
 pub trait StopSource: Send + Sync {
@@ -26,9 +26,9 @@ pub trait StopSource: Send + Sync {
         None
     }
 
-    /// Whether the task ends by itself at some time, whatever the call does.
-    fn has_limit(&self) -> bool {
-        false
+    /// As what the call waits for tasks, if its waits are watched for cycles.
+    fn waiter(&self) -> Option<Waiter> {
+        None
     }
 }
 
@@ -97,12 +97,6 @@ impl Frame {
     fn call(&self) -> Call {
         Call { source: self.source().share(), ticket: self.ticket }
     }
-
-    #[inline]
-    fn task_without_limit(&self) -> Option<TaskId> {
-        let source = self.source().source();
-        source.task().filter(|_| !source.has_limit())
-    }
 }
 
 /// What `look` sees of the call that this thread makes, if it makes one.
@@ -138,7 +132,7 @@ impl Here {
     }
 }
 
-/// A part of a call on another thread. Its waits are not entered among those of tasks: the task may be waiting in another part.
+/// A part of a call on another thread. Its waits are not watched: the call may be waiting in another part.
 struct Part(Call);
 
 impl StopSource for Part {
@@ -149,16 +143,12 @@ impl StopSource for Part {
     fn task(&self) -> Option<TaskId> {
         self.0.source.task()
     }
-
-    fn has_limit(&self) -> bool {
-        true
-    }
 }
 
-/// The task whose call this thread makes now, where it is known, and unless it ends by itself.
+/// As what this thread's waits are watched now.
 #[inline]
-pub(crate) fn task_without_limit() -> Option<TaskId> {
-    look(Frame::task_without_limit).flatten()
+pub(crate) fn waiter() -> Option<Waiter> {
+    look(|frame| frame.source().source().waiter()).flatten()
 }
 
 /// The call on this thread has polled a future that is not done: the thread may now park until it is.

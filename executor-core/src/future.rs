@@ -17,7 +17,7 @@ use crate::{
     error::{Failure, TaskError, TaskId},
     patience,
     state::State,
-    waits::{self, Awaited},
+    waits::{self, Awaited, Waiter},
 };
 
 /// The result that a submitted call will have.
@@ -135,7 +135,7 @@ impl<R> Future<R> {
         if self.0.is_published() || self.0.is_here() {
             return Ok(());
         }
-        let waiting = waits::enter(|| Awaited::One(self.id()));
+        let waiting = waits::enter(|| Awaited::one(self.id()));
         match waiting {
             Ok(_waiting) => {
                 self.block();
@@ -152,7 +152,7 @@ impl<R> Future<R> {
         if self.0.is_here() {
             return;
         }
-        let _waiting = waits::enter_regardless(self.id());
+        let _waiting = waits::enter_regardless(Waiter::task(self.id()));
         self.block();
     }
 

@@ -559,9 +559,9 @@ impl<R> InFlight<R> {
                 let arrived = match self.arrivals.try_next() {
                     Some(index) => Some(index),
                     None => {
-                        let ids = || self.unordered.values().map(|chunk| chunk.future.id()).collect();
+                        let awaited = || Awaited::any(self.unordered.values().map(|chunk| chunk.future.id()));
                         let waiting = match deadline {
-                            None if self.unordered.len() <= waits::MANY => waits::enter(|| Awaited::Any(ids())),
+                            None if self.unordered.len() <= waits::MANY => waits::enter(awaited),
                             _ => Ok(None), // it ends anyway
                         };
                         match waiting {

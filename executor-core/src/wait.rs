@@ -327,8 +327,7 @@ impl<F: AsFuture> Pending<F> {
         }
         let waiting = match deadline {
             None if self.futures.len() <= waits::MANY => {
-                let ids = || self.futures.values().map(|future| future.as_future().id()).collect();
-                waits::enter(|| Awaited::Any(ids()))
+                waits::enter(|| Awaited::any(self.futures.values().map(|future| future.as_future().id())))
             }
             _ => Ok(None),
         };

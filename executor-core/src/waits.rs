@@ -1,14 +1,17 @@
 //! Which task waits for which, so that tasks that wait for each other are told instead of waiting for ever.
 //!
-//! A task that is about to block without a limit is entered here with what it waits for, any one of which would let it
+//! A call that is about to block without a limit is entered here with what it waits for, any one of which would let it
 //! go on. It would wait for ever if all of these are entered as well, and so on: then none of them can end. A
 //! task that is not entered runs, is queued, or is over, and all of that comes to an end by itself. Waits with a
-//! limit are not entered, for they end too, nor are tasks with a limit; nor are threads that make no call; nor is a wait for any of very many, until
+//! limit are not entered, for they end too; nor are threads that make no call; nor is a wait for any of very many, until
 //! few of them are left.
+//!
+//! A task with a limit ends by itself, so whoever waits for it is let go. Its call need not end: it is entered as a
+//! [`Waiter`] of its own, for which only those wait on top of whose calls it is made.
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasherDefault, Hash, Hasher},
     slice,
 };
 
@@ -24,22 +27,58 @@ pub(crate) const MANY: usize = 64;
 /// The tasks that wait.
 static WAITS: Mutex<Option<Waits>> = Mutex::new(None);
 
-type Waits = HashMap<TaskId, Awaited, NumberHash>;
+type Waits = HashMap<Waiter, Awaited, NumberHash>;
 
 pub(crate) type NumberHash = BuildHasherDefault<NumberHasher>;
 
-/// Those of which any one would let a task go on.
+/// A call that may wait, and be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    task: TaskId,
+    /// The task's limit ends the task, but not this call.
+    is_outlived: bool,
+}
+
+impl Waiter {
+    /// The task's call, at whose end the task ends.
+    pub(crate) fn task(task: TaskId) -> Self {
+        Waiter { task, is_outlived: false }
+    }
+
+    /// The call of a task that ends at its limit, whatever the call does.
+    pub(crate) fn call_with_limit(task: TaskId) -> Self {
+        Waiter { task, is_outlived: true }
+    }
+}
+
+impl Hash for Waiter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.task.hash(state); // both of one task are seldom there
+    }
+}
+
+/// Those of which any one would let a call go on.
 #[derive(Debug)]
 pub(crate) enum Awaited {
-    One(TaskId),
-    Any(Vec<TaskId>),
+    One(Waiter),
+    Any(Vec<Waiter>),
 }
 
 impl Awaited {
-    fn tasks(&self) -> &[TaskId] {
+    /// That this task ends.
+    pub(crate) fn one(task: TaskId) -> Self {
+        Awaited::One(Waiter::task(task))
+    }
+
+    /// That one of these tasks ends.
+    pub(crate) fn any(tasks: impl Iterator<Item = TaskId>) -> Self {
+        Awaited::Any(tasks.map(Waiter::task).collect())
+    }
+
+    fn waiters(&self) -> &[Waiter] {
         match self {
-            Awaited::One(task) => slice::from_ref(task),
-            Awaited::Any(tasks) => tasks,
+            Awaited::One(waiter) => slice::from_ref(waiter),
+            Awaited::Any(waiters) => waiters,
         }
     }
 }
@@ -63,46 +102,42 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// Enters the task whose call this thread makes, if it makes one, until the guard is dropped.
+/// Enters the call that this thread makes, if it makes one, until the guard is dropped.
 ///
 /// # Errors
 /// [`Failure::Deadlock`] when it would wait for ever.
 pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>, Failure> {
-    let Some(waiter) = current::task_without_limit() else { return Ok(None) };
+    let Some(waiter) = current::waiter() else { return Ok(None) };
     let awaited = awaited();
     let mut waits = WAITS.lock();
     let waits = waits.get_or_insert_default();
     // Most often nothing that is awaited waits itself.
-    if awaited.tasks().iter().all(|task| *task == waiter || waits.contains_key(task))
-        && let Some(cycle) = cycle(waits, waiter, awaited.tasks())
+    if awaited.waiters().iter().all(|awaited| *awaited == waiter || waits.contains_key(awaited))
+        && let Some(cycle) = cycle(waits, waiter, awaited.waiters())
     {
-        return Err(Failure::Deadlock { cycle });
+        return Err(Failure::Deadlock { cycle: cycle.into_iter().map(|waiter| waiter.task).collect() });
     }
     Ok(Some(Waiting::new(waits, waiter, awaited)))
 }
 
 /// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Those who wait
 /// later at least shall know; who waits already is not woken.
-pub(crate) fn enter_regardless(awaited: TaskId) -> Option<Waiting> {
-    current::task_without_limit().map(|waiter| enter_outer(waiter, awaited))
-}
-
-/// As [`enter_regardless`], for `outer`, on top of whose call that of `inner` is made.
-pub(crate) fn enter_outer(outer: TaskId, inner: TaskId) -> Waiting {
-    Waiting::new(WAITS.lock().get_or_insert_default(), outer, Awaited::One(inner))
+pub(crate) fn enter_regardless(awaited: Waiter) -> Option<Waiting> {
+    let waiter = current::waiter()?;
+    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited)))
 }
 
 /// From [`enter`].
 #[derive(Debug)]
 #[must_use = "the wait is known only while the guard lives"]
 pub(crate) struct Waiting {
-    waiter: TaskId,
+    waiter: Waiter,
     previous: Option<Awaited>,
 }
 
 impl Waiting {
-    fn new(waits: &mut Waits, waiter: TaskId, awaited: Awaited) -> Self {
-        // A callback of a task that was run in place waits on behalf of the one that waits already.
+    fn new(waits: &mut Waits, waiter: Waiter, awaited: Awaited) -> Self {
+        // A callback of a task that was run in place waits on behalf of the call that waits already.
         Waiting { waiter, previous: waits.insert(waiter, awaited) }
     }
 }
@@ -118,26 +153,26 @@ impl Drop for Waiting {
     }
 }
 
-/// A way from `waiter` back to a task on that way, if no task that it depends on can go on.
-fn cycle(waits: &Waits, waiter: TaskId, awaited: &[TaskId]) -> Option<Vec<TaskId>> {
-    let next = |task: TaskId| if task == waiter { Some(awaited) } else { waits.get(&task).map(Awaited::tasks) };
+/// A way from `waiter` back to a call on that way, if no call that it depends on can go on.
+fn cycle(waits: &Waits, waiter: Waiter, awaited: &[Waiter]) -> Option<Vec<Waiter>> {
+    let next = |call: Waiter| if call == waiter { Some(awaited) } else { waits.get(&call).map(Awaited::waiters) };
     let mut seen = HashSet::new();
     let mut reached = vec![waiter];
-    while let Some(task) = reached.pop() {
+    while let Some(call) = reached.pop() {
         // One that is not entered, or waits for nothing, goes on.
-        let targets = next(task).filter(|targets| !targets.is_empty())?;
-        if seen.insert(task) {
+        let targets = next(call).filter(|targets| !targets.is_empty())?;
+        if seen.insert(call) {
             reached.extend(targets);
         }
     }
     let mut path = vec![waiter];
     loop {
-        let task = *next(path[path.len() - 1])?.first()?;
-        if let Some(start) = path.iter().position(|known| *known == task) {
-            path.push(task);
+        let call = *next(path[path.len() - 1])?.first()?;
+        if let Some(start) = path.iter().position(|known| *known == call) {
+            path.push(call);
             return Some(path.split_off(start));
         }
-        path.push(task);
+        path.push(call);
     }
 }
 
@@ -148,7 +183,8 @@ mod tests {
     /// Who waits for whom, who is about to wait for whom, and the cycle that this would close.
     #[test]
     fn only_a_wait_that_nothing_can_end_is_a_cycle() {
-        let ids = |numbers: &[u64]| numbers.iter().copied().map(TaskId).collect::<Vec<_>>();
+        let waiter = |number: u64| Waiter::task(TaskId(number));
+        let waiters = |numbers: &[u64]| numbers.iter().copied().map(waiter).collect::<Vec<_>>();
         type Row<'a> = (&'a [(u64, &'a [u64])], u64, &'a [u64], Option<&'a [u64]>);
         let table: &[Row<'_>] = &[
             (&[], 1, &[2], None),
@@ -161,10 +197,10 @@ mod tests {
             (&[(2, &[1, 4])], 1, &[2], None),                     // 4 lets 2 go on
             (&[(2, &[3]), (3, &[2])], 1, &[2], Some(&[2, 3, 2])), // others' cycle, which would have been refused
         ];
-        for (waiting, waiter, awaited, expected) in table {
-            let waits = waiting.iter().map(|(task, targets)| (TaskId(*task), Awaited::Any(ids(targets)))).collect();
-            let found = cycle(&waits, TaskId(*waiter), &ids(awaited));
-            assert_eq!(found, expected.map(ids), "{waiting:?} {waiter} → {awaited:?}");
+        for (waiting, about, awaited, expected) in table {
+            let waits = waiting.iter().map(|(task, targets)| (waiter(*task), Awaited::Any(waiters(targets)))).collect();
+            let found = cycle(&waits, waiter(*about), &waiters(awaited));
+            assert_eq!(found, expected.map(waiters), "{waiting:?} {about} → {awaited:?}");
         }
     }
 }
