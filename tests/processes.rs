@@ -1,7 +1,7 @@
 //! Processes by hand: how they begin, what is known of them, and how they end.
 
 use crate::support::{
-    DEADLINE, Gate, Key, Log, Noted, Place, append, eventually, interrupts_are_ignored, pass, runs, stop,
+    DEADLINE, Gate, Key, Log, Noted, Place, append, eventually, interrupts_are_ignored, pass, runs, stop, stops,
 };
 use concurrent_futures::{
     Executor, Exit, Process, ProcessHandle, ProcessPoolExecutor, Queue, StartError, ThreadPoolExecutor,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     env,
     fs::{self, File},
-    io,
+    io, iter,
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     process::{self, Command, Stdio},
@@ -367,13 +367,17 @@ fn an_object_can_be_run() {
 #[test]
 fn a_limit_ends_a_process() {
     let gate = Gate::new();
-    let process = Process::new(pass, gate.key()).time_limit(Duration::from_millis(100)).start().unwrap();
-    let deaf = Process::new(pass, gate.key()).time_limit(Duration::from_millis(100)).start().unwrap();
-    stop(deaf.pid());
-    for (process, code) in [(process, -15), (deaf, -9)] {
+    let start = |limit| Process::new(pass, gate.key()).time_limit(limit).start().unwrap();
+    let limit = Duration::from_millis(100);
+    // Its limit may pass before it is stopped, on a machine that has much to do.
+    let later = iter::successors(Some(limit), |limit| Some(*limit * 2));
+    let (deaf_limit, deaf) =
+        later.map(|limit| (limit, start(limit))).find(|(_, process)| stops(process.pid())).unwrap();
+    for (process, limit, code) in [(start(limit), limit, -15), (deaf, deaf_limit, -9)] {
         let error = process.join().unwrap_err();
         assert!(error.is_timed_out() && !error.is_timeout(), "{error}");
-        assert!(error.to_string().contains("ran longer than its limit of 100ms, and was ended by SIG"), "{error}");
+        let expected = format!("ran longer than its limit of {limit:?}, and was ended by SIG");
+        assert!(error.to_string().contains(&expected), "{error}");
         assert_eq!(process.exit_code(), Some(code));
     }
     let quick = Process::new(|()| (), ()).time_limit(DEADLINE).start().unwrap();

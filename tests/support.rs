@@ -199,8 +199,17 @@ pub(crate) fn state(pid: u32) -> Option<char> {
 /// Stops a process, which then heeds no signal but one.
 #[track_caller]
 pub(crate) fn stop(pid: u32) {
-    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::STOP).unwrap();
-    eventually("it has stopped", || state(pid) == Some('T'));
+    assert!(stops(pid), "process {pid} had ended before it could be stopped");
+}
+
+/// As [`stop`]. `false`: the process has ended before.
+#[track_caller]
+pub(crate) fn stops(pid: u32) -> bool {
+    if kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::STOP).is_err() {
+        return false;
+    }
+    eventually("it has stopped, or ended", || matches!(state(pid), Some('T' | 'Z') | None));
+    state(pid) == Some('T')
 }
 
 /// Signals a child of this process. `false`: it is none, or none any more. Never somebody else who has its number by now.
