@@ -50,12 +50,18 @@ pub struct Admission {
 /// A call's place among those that are inside. Dropping it makes room: a task does so as it ends, however it ends.
 #[derive(Debug)]
 #[must_use = "dropping it makes room for another call"]
-pub struct Permit(Arc<Admission>, Option<Counted>);
+pub struct Permit(Arc<Admission>);
 
 impl Permit {
-    /// How the call has ended. Counted as it leaves.
-    pub(crate) fn note(&mut self, counted: Counted) {
-        self.1 = Some(counted);
+    /// Drops it for a call that was accepted, and has ended thus.
+    pub(crate) fn leave_as(self, counted: Counted) {
+        let counter = match counted {
+            Counted::Done => &self.0.done,
+            Counted::Failed => &self.0.failed,
+            Counted::Cancelled => &self.0.cancelled,
+        };
+        // ORDERING: Relaxed; it orders nothing.
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether anything moves the call along.
@@ -71,14 +77,6 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let counter = match self.1 {
-            None => None, // it was not accepted after all
-            Some(Counted::Done) => Some(&self.0.done),
-            Some(Counted::Failed) => Some(&self.0.failed),
-            Some(Counted::Cancelled) => Some(&self.0.cancelled),
-        };
-        // ORDERING: Relaxed; it orders nothing.
-        counter.into_iter().for_each(|counter| _ = counter.fetch_add(1, Ordering::Relaxed));
         self.0.leave();
     }
 }
@@ -154,7 +152,7 @@ impl Admission {
             .inside
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |inside| (inside < limit).then_some(inside + 1));
         match entered {
-            Ok(_) => Ok(Permit(Arc::clone(self), None)),
+            Ok(_) => Ok(Permit(Arc::clone(self))),
             Err(_) => Err(Full { capacity: self.capacity }),
         }
     }
@@ -162,7 +160,7 @@ impl Admission {
     /// Takes a call in, whether there is room or not.
     pub fn force_enter(self: &Arc<Self>) -> Permit {
         self.inside.fetch_add(1, Ordering::SeqCst);
-        Permit(Arc::clone(self), None)
+        Permit(Arc::clone(self))
     }
 
     /// Takes a call in as soon as there is room, or the pool is closed: then it is to be refused by who refuses all others.

@@ -1,8 +1,8 @@
 //! Which of many futures are done: what `wait`, `as_completed` and an unordered `map` wait on.
 //!
-//! Every future tells the queue its index as its outcome is published; one that is already done does so while it is
-//! registered. So nothing can fall between looking and waiting, no future is looked at twice, and the order in the queue is
-//! the order of completion.
+//! Every future that is watched tells the queue its index as its outcome is published; one that is already done is not
+//! watched, and who wanted to is told. So nothing can fall between looking and waiting, no future is looked at twice, and the
+//! order in the queue is the order of completion.
 
 use std::{
     collections::VecDeque,

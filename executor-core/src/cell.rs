@@ -6,8 +6,9 @@
 //! | field | when |
 //! |---|---|
 //! | `shared` | under its lock. User code (the call, callbacks, `Drop`, `Serialize`, `Deserialize`, wakers) never runs under it: what is to be run or dropped is moved out first. |
-//! | `slot`, written | under the lock: `Empty` to a full one by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning `Reader`, by value, after publication. |
-//! | `slot`, read | under the lock; or, once it is `Ready`, through a borrowed `Reader` without the lock. |
+//! | `slot`, before the task ends | under the lock: first the work, then nothing or a place in a worker's channel. |
+//! | `slot`, written | under the lock: by the event that ends the task, once; `Encoded → Decoding → Ready` by whoever decodes; `Ready → Taken` by the owning `Reader`, by value, after publication. |
+//! | `slot`, read | under the lock, by a backend only if it has seen there that the task is not over; or, once it is `Ready`, through a borrowed `Reader` without the lock. |
 //! | `slot`, taken | once the outcome is published, by the owning `Reader`, without the lock. |
 //!
 //! # An outcome in two steps
@@ -22,7 +23,7 @@
 
 #![expect(unsafe_code, reason = "a finished outcome is lent out without a lock")]
 
-use once_cell::sync::OnceCell;
+use once_cell::{race::OnceBox, sync::OnceCell};
 use std::{
     any::Any,
     cell::UnsafeCell,
@@ -40,7 +41,7 @@ use std::{
 use crate::{
     admission::Permit,
     arrivals::Arrivals,
-    attachments::Encoded,
+    attachments::{Attachments, Encoded},
     blocking::{self, Home},
     call::Call,
     current::{self, StopSource},
@@ -61,15 +62,13 @@ use crate::{
 
 pub(crate) struct Cell<W: Work> {
     header: Header,
-    shared: Mutex<Shared<W>>,
+    shared: Mutex<Shared<W::Output>>,
     changed: Condvar,
-    /// As `published` in `shared`, for who looks without the lock. Set once, under the lock.
-    is_published: AtomicBool,
-    slot: UnsafeCell<Slot<W::Output>>,
+    slot: UnsafeCell<Slot<W>>,
 }
 
-// SAFETY: everything but `slot` is `Sync` by itself, since `W: Send`. `slot` is written, and read
-// in the general case, under the lock of `shared`, which moves an outcome of a `Send` type between
+// SAFETY: everything but `slot` is `Sync` by itself. `slot` is written, and read
+// in the general case, under the lock of `shared`, which moves work and an outcome of `Send` types between
 // threads. References into it are handed out only by `Reader::peek`, which asks for `R: Sync`, and by
 // `Reader::error`, whose `TaskError` is `Sync`.
 unsafe impl<W: Work> Sync for Cell<W> {}
@@ -83,8 +82,10 @@ pub(crate) struct Header {
     home: AtomicUsize,
     /// Somebody has asked the running call to stop.
     stop: AtomicBool,
+    /// As `published` in `Shared`, for who looks without the lock. Set once, under the lock.
+    is_published: AtomicBool,
     /// What most tasks have not got.
-    extras: OnceCell<Box<Extras>>,
+    extras: OnceBox<Extras>,
 }
 
 /// What was chosen for one task, and what came of it.
@@ -227,16 +228,16 @@ impl Header {
     }
 }
 
-struct Shared<W: Work> {
+struct Shared<R> {
     state: State,
     published: bool,
     /// Another attempt is to be made, and not yet.
     pauses: bool,
-    work: Option<W>,
-    lease: Option<Lease>,
+    /// How it ended, for the pool that has taken it in.
+    counted: Option<Counted>,
     /// Its place among those that its pool has taken in.
     permit: Option<Permit>,
-    watchers: Option<Box<Watchers<W::Output>>>,
+    watchers: Option<Box<Watchers<R>>>,
 }
 
 type Callback<R> = Box<dyn FnOnce(&Future<R>) + Send>;
@@ -249,7 +250,7 @@ struct Watchers<R> {
     arrivals: Vec<(Arc<Arrivals>, usize)>,
 }
 
-impl<W: Work> Shared<W> {
+impl<R> Shared<R> {
     /// Whether somebody's code is to run before or at the publication: a callback, or a runtime's waker.
     fn is_watched(&self) -> bool {
         self.watchers.as_ref().is_some_and(|watchers| !watchers.callbacks.is_empty() || watchers.waker.is_some())
@@ -267,14 +268,37 @@ impl<R> Default for Watchers<R> {
     }
 }
 
-enum Slot<R> {
+/// What is to be done, who does it, and what came of it: never two of these at a time, and a task that waits in a queue for long
+/// is as small as it can be.
+enum Slot<W: Work> {
+    /// The call is made here, is packed, or is about to be sent.
     Empty,
+    /// Nobody has begun.
+    Work(W),
+    /// It lies in a worker's channel, or its call is made there.
+    Leased(Lease),
     /// A reply, as it came.
-    Encoded(Encoded),
+    Encoded(Kept),
     /// Somebody is decoding it, outside the lock.
     Decoding,
-    Ready(Result<R, TaskError>),
+    Ready(Result<W::Output, TaskError>),
     Taken,
+}
+
+/// An encoded reply, small: most have no attachments.
+struct Kept {
+    bytes: Vec<u8>,
+    attachments: Option<Box<Attachments>>,
+}
+
+impl Kept {
+    fn new(Encoded { bytes, attachments }: Encoded) -> Kept {
+        Kept { bytes, attachments: (!attachments.is_empty()).then(|| Box::new(attachments)) }
+    }
+
+    fn into_encoded(self) -> Encoded {
+        Encoded { bytes: self.bytes, attachments: self.attachments.map_or_else(Attachments::new, |boxed| *boxed) }
+    }
 }
 
 /// A worker's channel, as a task that lies in it sees it.
@@ -356,20 +380,19 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Arc<dy
             site,
             home: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
-            extras: OnceCell::new(),
+            is_published: AtomicBool::new(false),
+            extras: OnceBox::new(),
         },
         shared: Mutex::new(Shared {
             state: State::Pending,
             published: false,
             pauses: false,
-            work: Some(work),
-            lease: None,
+            counted: None,
             permit: None,
             watchers: None,
         }),
         changed: Condvar::new(),
-        is_published: AtomicBool::new(false),
-        slot: UnsafeCell::new(Slot::Empty),
+        slot: UnsafeCell::new(Slot::Work(work)),
     });
     (Arc::clone(&cell) as Arc<dyn Runnable>, Reader(cell))
 }
@@ -425,7 +448,8 @@ trait Readable<R>: Send + Sync {
     unsafe fn take(&self) -> Result<R, TaskError>;
     fn add_callback(self: Arc<Self>, callback: Callback<R>);
     fn set_waker(&self, waker: &Waker) -> bool;
-    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize);
+    /// `false`: the outcome is there already, and nobody will tell.
+    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) -> bool;
     fn unwatch(&self, arrivals: &Arc<Arrivals>);
 }
 
@@ -539,8 +563,10 @@ impl<R> Reader<R> {
         Arc::clone(&self.0).add_callback(callback);
     }
 
-    pub(crate) fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) {
-        self.0.watch(arrivals, index);
+    /// Has `arrivals` told of the publication. `false`: the outcome is there already, and nobody will tell.
+    #[must_use]
+    pub(crate) fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) -> bool {
+        self.0.watch(arrivals, index)
     }
 
     pub(crate) fn unwatch(&self, arrivals: &Arc<Arrivals>) {
@@ -558,13 +584,42 @@ impl<W: Work> Cell<W> {
         Future::new(Reader(Arc::clone(self) as Arc<dyn Readable<W::Output>>))
     }
 
-    fn slot<'a>(&'a self, _lock: &'a MutexGuard<'_, Shared<W>>) -> &'a Slot<W::Output> {
-        // SAFETY: the lock is held for as long as the reference lives, and all writers hold it.
+    /// For a reader. A backend looks [`before_the_end`](Self::before_the_end).
+    fn slot<'a>(&'a self, _lock: &'a MutexGuard<'_, Shared<W::Output>>) -> &'a Slot<W> {
+        // SAFETY: the lock is held for as long as the reference lives, and all writers hold it but one: the owner who takes the
+        // outcome, by value or exclusively, after its publication. Then there is no reader to call this, and `before_the_end` does not.
         unsafe { &*self.slot.get() }
     }
 
-    /// Replaces a slot that nobody can be looking into: any but `Ready`.
-    fn fill(&self, lock: &MutexGuard<'_, Shared<W>>, slot: Slot<W::Output>) -> Slot<W::Output> {
+    /// The slot, unless the task is over: then the owner may be taking the outcome.
+    fn before_the_end<'a>(&'a self, shared: &'a MutexGuard<'_, Shared<W::Output>>) -> Option<&'a Slot<W>> {
+        (!shared.state.is_final()).then(|| self.slot(shared))
+    }
+
+    fn lease<'a>(&'a self, shared: &'a MutexGuard<'_, Shared<W::Output>>) -> Option<&'a Lease> {
+        match self.before_the_end(shared)? {
+            Slot::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    fn work<'a>(&'a self, shared: &'a MutexGuard<'_, Shared<W::Output>>) -> Option<&'a W> {
+        match self.before_the_end(shared)? {
+            Slot::Work(work) => Some(work),
+            _ => None,
+        }
+    }
+
+    fn take_work(&self, shared: &MutexGuard<'_, Shared<W::Output>>) -> Option<W> {
+        self.work(shared)?;
+        match self.fill(shared, Slot::Empty) {
+            Slot::Work(work) => Some(work),
+            _ => unreachable!("it was there, and the lock is still held"),
+        }
+    }
+
+    /// Replaces a slot that nobody can be looking into: any but `Ready`, of a task that is not published.
+    fn fill(&self, lock: &MutexGuard<'_, Shared<W::Output>>, slot: Slot<W>) -> Slot<W> {
         assert!(!matches!(self.slot(lock), Slot::Ready(_)), "an outcome is written once");
         // SAFETY: the lock is held, so no other thread writes or reads under it; references without
         // the lock are only into `Ready`, which this is not.
@@ -575,9 +630,9 @@ impl<W: Work> Cell<W> {
     /// to announce.
     fn end(
         self: &Arc<Self>,
-        mut shared: MutexGuard<'_, Shared<W>>,
+        mut shared: MutexGuard<'_, Shared<W::Output>>,
         event: Event,
-        slot: Slot<W::Output>,
+        slot: Slot<W>,
     ) -> Option<Announcement> {
         let Some(next) = shared.state.after(event) else {
             drop(shared);
@@ -594,49 +649,45 @@ impl<W: Work> Cell<W> {
             };
             self.ends(&mut shared, counted, || failure);
         }
-        self.fill(&shared, slot);
-        let work = shared.work.take();
-        shared.lease = None;
+        let former = self.fill(&shared, slot);
         if shared.is_watched() {
             drop(shared);
-            drop_quietly(work);
+            drop_quietly(former);
             let cell = Arc::clone(self);
             return Some(Announcement(Some(Box::new(move || cell.announce(cell.shared.lock(), &mut || ())))));
         }
-        match work {
+        match former {
             // Captures are gone before anybody learns of the end: a scope relies on it.
-            Some(work) => {
+            Slot::Work(work) => {
                 drop(shared);
                 drop_quietly(work);
                 self.announce(self.shared.lock(), &mut || ());
             }
-            None => self.publish(shared),
+            _ => self.publish(shared),
         }
         None
     }
 
     /// The task has ended: tells who counts, and who observes.
-    fn ends(&self, shared: &mut Shared<W>, counted: Counted, failure: impl FnOnce() -> Option<Failure>) {
-        if let Some(permit) = &mut shared.permit {
-            permit.note(counted);
-        }
+    fn ends(&self, shared: &mut Shared<W::Output>, counted: Counted, failure: impl FnOnce() -> Option<Failure>) {
+        shared.counted = Some(counted);
         // LOCK: a cell's, then a buffer's; nobody takes them the other way round.
         self.header.tell_end(|| TaskEventKind::Ended { error: failure().map(|failure| self.error(failure)) });
     }
 
     /// How a slot that is to be filled has ended its task.
-    fn failure_in(slot: &Slot<W::Output>) -> Option<Failure> {
+    fn failure_in(slot: &Slot<W>) -> Option<Failure> {
         match slot {
             Slot::Ready(Ok(output)) => W::first_failure(output).cloned(),
             Slot::Ready(Err(error)) => Some(error.failure().clone()),
             Slot::Encoded(reply) => (Self::travel().first_failure)(&reply.bytes),
-            Slot::Empty | Slot::Decoding | Slot::Taken => None,
+            Slot::Empty | Slot::Work(_) | Slot::Leased(_) | Slot::Decoding | Slot::Taken => None,
         }
     }
 
     /// Runs callbacks until there are none left, then publishes. `over`, which is a backend's, is called in between, under
     /// the lock.
-    fn announce<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared<W>>, over: &mut dyn FnMut()) {
+    fn announce<'a>(self: &'a Arc<Self>, mut shared: MutexGuard<'a, Shared<W::Output>>, over: &mut dyn FnMut()) {
         while let Some(watchers) = shared.watchers.as_mut().filter(|watchers| !watchers.callbacks.is_empty()) {
             let callbacks = mem::take(&mut watchers.callbacks);
             watchers.announcer = Some(thread::current().id());
@@ -652,10 +703,12 @@ impl<W: Work> Cell<W> {
         self.publish(shared);
     }
 
-    fn publish(&self, mut shared: MutexGuard<'_, Shared<W>>) {
+    fn publish(&self, mut shared: MutexGuard<'_, Shared<W::Output>>) {
         // Before its outcome can be seen: whoever has seen all outcomes finds nobody inside.
         // LOCK: a cell's, then an admission's; nobody takes them the other way round.
-        drop(shared.permit.take());
+        if let Some((permit, counted)) = shared.permit.take().zip(shared.counted) {
+            permit.leave_as(counted);
+        }
         shared.published = true;
         let watchers = shared.watchers.take();
         if let Some(watchers) = &watchers {
@@ -666,7 +719,7 @@ impl<W: Work> Cell<W> {
             }
         }
         // ORDERING: Release, for the Acquire of whoever then takes the outcome without the lock.
-        self.is_published.store(true, Ordering::Release);
+        self.header.is_published.store(true, Ordering::Release);
         drop(shared);
         // WAKES: every thread in `wait` (predicate: `published`) and in `ready` (predicate: not
         // `Decoding`). The predicate changed under the lock that they hold from their check until
@@ -687,7 +740,7 @@ impl<W: Work> Cell<W> {
             if asks && shared.state == State::Running {
                 // ORDERING: Relaxed; the call looks now and then, and reads nothing on the strength of it.
                 self.header.stop.store(true, Ordering::Relaxed);
-                if let Some(lease) = &shared.lease {
+                if let Some(lease) = self.lease(&shared) {
                     lease.channel.ask_to_stop(lease.ticket);
                 }
             }
@@ -701,8 +754,8 @@ impl<W: Work> Cell<W> {
     }
 
     /// Asks the channel, if the task lies in one, whether the call has begun.
-    fn learn(&self, shared: &mut MutexGuard<'_, Shared<W>>, has_begun: impl FnOnce(&Lease) -> bool) {
-        if shared.state == State::Dispatched && shared.lease.as_ref().is_some_and(has_begun) {
+    fn learn(&self, shared: &mut MutexGuard<'_, Shared<W::Output>>, has_begun: impl FnOnce(&Lease) -> bool) {
+        if shared.state == State::Dispatched && self.lease(shared).is_some_and(has_begun) {
             shared.state = shared.state.after(Event::Start).expect("a dispatched task may start");
         }
     }
@@ -712,7 +765,7 @@ impl<W: Work> Cell<W> {
         if shared.pauses {
             return None; // a handle that was left behind when the last attempt was made in place
         }
-        let work = shared.work.take()?; // packed or cancelled work is gone
+        let work = self.take_work(&shared)?; // packed or cancelled work is gone
         let next = shared.state.after(Event::Start);
         shared.state = next.expect("work is taken by whoever starts, packs or ends the task");
         self.header.count_attempt();
@@ -762,12 +815,10 @@ impl<W: Work> Cell<W> {
             return None; // nobody wants it any more
         }
         shared.state = shared.state.after(Event::Retry)?;
-        shared.lease = None;
+        let again = copy.and_then(Option::take);
+        shared.pauses = again.is_some();
+        drop(self.fill(&shared, again.map_or(Slot::Empty, Slot::Work)));
         self.header.tell_end(|| TaskEventKind::Retried { error, pause });
-        if let Some(copy) = copy {
-            shared.pauses = true;
-            shared.work = copy.take();
-        }
         Some(pause)
     }
 
@@ -800,8 +851,8 @@ impl<W: Work> Cell<W> {
         true
     }
 
-    fn decode(&self, reply: Encoded) -> Result<W::Output, TaskError> {
-        (Self::travel().unpack)(reply).map_err(|failure| self.error(failure))
+    fn decode(&self, reply: Kept) -> Result<W::Output, TaskError> {
+        (Self::travel().unpack)(reply.into_encoded()).map_err(|failure| self.error(failure))
     }
 }
 
@@ -811,9 +862,15 @@ impl<W: Work> Cell<W> {
         W::TRAVEL.expect("what came back as bytes has travelled")
     }
 
+    /// As what its call waits.
+    fn as_waiter(&self) -> Waiter {
+        let has_limit = self.header.options().is_some_and(|options| options.chosen_time_limit().is_some());
+        if has_limit { Waiter::call_with_limit(self.header.id) } else { Waiter::task(self.header.id) }
+    }
+
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
         // Whoever makes this call on top of another one goes on only when it is over.
-        let _waiting = self.waiter().and_then(waits::enter_regardless);
+        let _waiting = waits::enter_regardless(|| self.as_waiter());
         current::making(self, 0, || catch(|| work.run()))
     }
 
@@ -889,8 +946,7 @@ impl<W: Work> StopSource for Cell<W> {
     }
 
     fn waiter(&self) -> Option<Waiter> {
-        let has_limit = self.header.options().is_some_and(|options| options.chosen_time_limit().is_some());
-        Some(if has_limit { Waiter::call_with_limit(self.header.id) } else { Waiter::task(self.header.id) })
+        Some(self.as_waiter())
     }
 }
 
@@ -912,13 +968,13 @@ impl<W: Work> Runnable for Cell<W> {
     }
 
     fn observe(&self, buffer: &Arc<Buffer>) {
-        let function = self.shared.lock().work.as_ref().map(W::function);
+        let function = self.work(&self.shared.lock()).map(W::function);
         // One that is over already has never been in a pool.
         function.into_iter().for_each(|function| self.header.observe(buffer, function));
     }
 
     fn reclaim(&self) -> Option<Box<dyn Any>> {
-        let work = self.shared.lock().work.take()?;
+        let work = self.take_work(&self.shared.lock())?;
         Some(Box::new(work))
     }
 
@@ -934,7 +990,7 @@ impl<W: Work> Runnable for Cell<W> {
     }
 
     fn pack(self: Arc<Self>) -> Result<Call, Option<Announcement>> {
-        let work = self.shared.lock().work.take();
+        let work = self.take_work(&self.shared.lock());
         let Some(work) = work else { return Err(None) };
         let Some(travel) = W::TRAVEL else {
             drop_quietly(work);
@@ -948,7 +1004,7 @@ impl<W: Work> Runnable for Cell<W> {
         let mut shared = self.shared.lock();
         let Some(next) = shared.state.after(Event::Dispatch) else { return false };
         shared.state = next;
-        shared.lease = Some(lease);
+        drop(self.fill(&shared, Slot::Leased(lease)));
         self.header.count_attempt();
         true
     }
@@ -957,7 +1013,7 @@ impl<W: Work> Runnable for Cell<W> {
         let mut shared = self.shared.lock();
         let Some(next) = shared.state.after(Event::Recall) else { return false };
         shared.state = next;
-        shared.lease = None;
+        drop(self.fill(&shared, Slot::Empty));
         if let Some(extras) = self.header.extras.get() {
             // ORDERING: Relaxed; see `attempts`. It had not begun.
             extras.attempts.fetch_sub(1, Ordering::Relaxed);
@@ -972,7 +1028,7 @@ impl<W: Work> Runnable for Cell<W> {
         {
             return Err(pause);
         }
-        Ok(self.end(self.shared.lock(), Event::Settle, Slot::Encoded(reply)))
+        Ok(self.end(self.shared.lock(), Event::Settle, Slot::Encoded(Kept::new(reply))))
     }
 
     fn fail_attempt(self: Arc<Self>, failure: Failure) -> Result<Option<Announcement>, Duration> {
@@ -1033,7 +1089,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         if Readable::cancel(Arc::clone(&self)) {
             return true;
         }
-        let lease = self.shared.lock().lease.clone();
+        let lease = self.lease(&self.shared.lock()).cloned();
         lease.is_some_and(|lease| lease.channel.kill(lease.ticket))
     }
 
@@ -1049,13 +1105,13 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         match self.slot(&shared) {
             Slot::Ready(outcome) => outcome.is_err(),
             Slot::Encoded(reply) => (Self::travel().failure)(&reply.bytes).is_some(),
-            Slot::Empty | Slot::Decoding | Slot::Taken => false,
+            Slot::Empty | Slot::Work(_) | Slot::Leased(_) | Slot::Decoding | Slot::Taken => false,
         }
     }
 
     fn is_published(&self) -> bool {
         // ORDERING: Acquire, see `publish`.
-        self.is_published.load(Ordering::Acquire)
+        self.header.is_published.load(Ordering::Acquire)
     }
 
     fn is_here(&self) -> bool {
@@ -1080,7 +1136,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         let mut shared = self.shared.lock();
         loop {
             match self.slot(&shared) {
-                Slot::Empty | Slot::Taken => return None,
+                Slot::Empty | Slot::Work(_) | Slot::Leased(_) | Slot::Taken => return None,
                 Slot::Ready(outcome) => return Some(outcome),
                 Slot::Decoding => self.changed.wait(&mut shared),
                 Slot::Encoded(_) => {
@@ -1107,7 +1163,7 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
             Slot::Ready(outcome) => outcome,
             Slot::Encoded(reply) => self.decode(reply),
             Slot::Taken => panic!("the outcome of task {} was polled after it had been given", self.header.id),
-            Slot::Empty | Slot::Decoding => unreachable!("published, and nobody is looking"),
+            _ => unreachable!("published, and nobody is looking"),
         }
     }
 
@@ -1134,24 +1190,43 @@ impl<W: Work> Readable<W::Output> for Cell<W> {
         false
     }
 
-    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) {
-        let mut shared = self.shared.lock();
-        if !shared.published && !shared.is_announced_here() {
-            shared.watchers.get_or_insert_default().arrivals.push((Arc::clone(arrivals), index));
-            let driver = shared.permit.as_ref().and_then(Permit::driver);
-            drop(shared);
-            if let Some(driver) = driver {
-                arrivals.driven_by(driver);
-            }
-            return;
+    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) -> bool {
+        if self.is_published() {
+            return false;
         }
+        let mut shared = self.shared.lock();
+        if shared.published || shared.is_announced_here() {
+            return false;
+        }
+        shared.watchers.get_or_insert_default().arrivals.push((Arc::clone(arrivals), index));
+        let driver = shared.permit.as_ref().and_then(Permit::driver);
         drop(shared);
-        arrivals.push(index);
+        if let Some(driver) = driver {
+            arrivals.driven_by(driver);
+        }
+        true
     }
 
     fn unwatch(&self, arrivals: &Arc<Arrivals>) {
         if let Some(watchers) = &mut self.shared.lock().watchers {
             watchers.arrivals.retain(|(known, _)| !Arc::ptr_eq(known, arrivals));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::Closure;
+
+    /// What lies in a queue by the million: two lines of memory, with the two counts of its `Arc`.
+    #[test]
+    fn a_queued_call_is_small() {
+        fn size<W: Work>(_: &W) -> usize {
+            size_of::<Cell<W>>() + 2 * size_of::<usize>()
+        }
+        let captured = (0_u64, "name".as_ptr() as usize);
+        let call = Closure::new(move || captured.0 + captured.1 as u64);
+        assert!(size(&call) <= 128, "{} bytes", size(&call));
     }
 }

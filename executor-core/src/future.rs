@@ -152,7 +152,7 @@ impl<R> Future<R> {
         if self.0.is_here() {
             return;
         }
-        let _waiting = waits::enter_regardless(Waiter::task(self.id()));
+        let _waiting = waits::enter_regardless(|| Waiter::task(self.id()));
         self.block();
     }
 

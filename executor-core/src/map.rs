@@ -535,7 +535,9 @@ impl<R> InFlight<R> {
         match order {
             Order::Input => self.ordered.push_back(chunk),
             Order::Completion => {
-                chunk.future.reader().watch(&self.arrivals, self.next);
+                if !chunk.future.reader().watch(&self.arrivals, self.next) {
+                    self.arrivals.push(self.next);
+                }
                 self.unordered.insert(self.next, chunk);
                 self.next += 1;
             }

@@ -71,7 +71,7 @@ pub const ALL_COMPLETED: ReturnWhen = ReturnWhen::AllCompleted;
 /// What [`wait`] found: each distinct input is in exactly one of the two.
 #[derive(Debug)]
 pub struct Waited<F> {
-    /// Done, in the order of completion; those that were done before the call come first.
+    /// Done, in the order of completion; those that were done when all had been given come first.
     pub done: Vec<F>,
     /// Not done, in the order of the input.
     pub not_done: Vec<F>,
@@ -280,30 +280,53 @@ impl<F: AsFuture> Iterator for AsCompletedTimeout<F> {
 /// Futures that are waited for, and the queue that they report to.
 struct Pending<F: AsFuture> {
     futures: Slots<F>,
-    known: HashSet<TaskId, NumberHash>,
+    known: Known,
+    /// Those that were done before they could be watched.
+    done: VecDeque<usize>,
     arrivals: Arc<Arrivals>,
     total: usize,
 }
 
 impl<F: AsFuture> Pending<F> {
     fn of(futures: impl IntoIterator<Item = F>) -> Self {
-        let mut pending =
-            Pending { futures: Slots::default(), known: HashSet::default(), arrivals: Arrivals::new(), total: 0 };
+        let mut pending = Pending {
+            futures: Slots::default(),
+            known: Known::Ascending(None),
+            done: VecDeque::new(),
+            arrivals: Arrivals::new(),
+            total: 0,
+        };
         for future in futures {
-            pending.add(future);
+            pending.take_in(future);
+        }
+        // Only when all are there: many are done by then, and cost no more than a look.
+        for index in 0..pending.total {
+            pending.watch(index);
         }
         pending
     }
 
     fn add(&mut self, future: F) {
-        let id = future.as_future().id();
-        if !self.known.insert(id) {
-            return;
+        if self.take_in(future) {
+            self.watch(self.total - 1);
         }
-        let index = self.total;
-        self.total += 1;
-        future.as_future().reader().watch(&self.arrivals, index);
-        self.futures.push(future);
+    }
+
+    /// Returns whether it was not there.
+    fn take_in(&mut self, future: F) -> bool {
+        let is_new = self.known.insert(future.as_future().id(), &self.futures);
+        if is_new {
+            self.futures.push(future);
+            self.total += 1;
+        }
+        is_new
+    }
+
+    fn watch(&mut self, index: usize) {
+        let future = self.futures.get(index).expect("it was just taken in");
+        if !future.as_future().reader().watch(&self.arrivals, index) {
+            self.done.push_back(index);
+        }
     }
 
     fn len(&self) -> usize {
@@ -315,7 +338,7 @@ impl<F: AsFuture> Pending<F> {
     }
 
     fn try_next(&mut self) -> Option<F> {
-        self.arrivals.try_next().map(|index| self.take(index))
+        self.done.pop_front().or_else(|| self.arrivals.try_next()).map(|index| self.take(index))
     }
 
     fn next(&mut self, deadline: Option<Instant>) -> Option<F> {
@@ -354,7 +377,7 @@ impl<F: AsFuture> Pending<F> {
 
     fn take(&mut self, index: usize) -> F {
         let future = self.futures.take(index).expect("each future arrives once");
-        self.known.remove(&future.as_future().id());
+        self.known.remove(future.as_future().id());
         future
     }
 
@@ -367,6 +390,38 @@ impl<F: AsFuture> Pending<F> {
     fn unregister(&self) {
         for future in self.futures.values() {
             future.as_future().reader().unwatch(&self.arrivals);
+        }
+    }
+}
+
+/// Which futures are awaited.
+enum Known {
+    /// All came in the order of their submission, up to this one: a later one is new, and no table is needed.
+    Ascending(Option<TaskId>),
+    Listed(HashSet<TaskId, NumberHash>),
+}
+
+impl Known {
+    /// Returns whether it was not there, among those that are awaited.
+    fn insert<F: AsFuture>(&mut self, id: TaskId, awaited: &Slots<F>) -> bool {
+        match self {
+            Known::Ascending(last) if last.is_none_or(|last| last < id) => {
+                *last = Some(id);
+                true
+            }
+            Known::Ascending(_) => {
+                let mut listed: HashSet<_, _> = awaited.values().map(|future| future.as_future().id()).collect();
+                let is_new = listed.insert(id);
+                *self = Known::Listed(listed);
+                is_new
+            }
+            Known::Listed(listed) => listed.insert(id),
+        }
+    }
+
+    fn remove(&mut self, id: TaskId) {
+        if let Known::Listed(listed) = self {
+            listed.remove(&id);
         }
     }
 }
@@ -393,6 +448,10 @@ impl<F> Slots<F> {
     fn push(&mut self, future: F) {
         self.slots.push_back(Some(future));
         self.filled += 1;
+    }
+
+    fn get(&self, index: usize) -> Option<&F> {
+        self.slots.get(index.checked_sub(self.first)?)?.as_ref()
     }
 
     fn take(&mut self, index: usize) -> Option<F> {
@@ -441,6 +500,24 @@ mod tests {
         assert_eq!(each.next_timeout(Duration::ZERO), Ok(None), "there is nothing to wait for");
     }
 
+    /// WAIT-02, ASC-02: in whatever order they come. One that is done may come again.
+    #[test]
+    fn a_future_that_is_awaited_is_not_added_again() {
+        for order in [&[0, 1, 2, 1][..], &[2, 0, 2, 1, 0], &[1, 1, 0, 2]] {
+            let (tasks, futures): (Vec<_>, Vec<_>) = (0..3).map(|x| Task::local(move || x)).unzip();
+            let mut each = as_completed(order.iter().map(|index| &futures[*index]));
+            assert_eq!(each.remaining(), 3, "{order:?}");
+            for (task, future) in tasks.into_iter().zip(&futures) {
+                task.run(|| ());
+                assert_eq!(each.next(), Some(future), "{order:?}");
+            }
+            for again in [&futures[1], &futures[1], &futures[0]] {
+                each.add(again);
+            }
+            assert!(each.eq([&futures[1], &futures[0]]), "{order:?}");
+        }
+    }
+
     /// WAIT-12, ASC-08, ASC-09: whatever ends a wait, its futures forget it.
     #[test]
     fn a_wait_leaves_nothing_behind() {
@@ -462,7 +539,7 @@ mod tests {
             task.run(|| ());
             assert!(each.next().is_some_and(Future::done));
         }
-        assert_eq!((each.pending.futures.len(), each.pending.known.len()), (0, 0));
+        assert_eq!(each.pending.futures.len(), 0);
         assert_eq!(Weak::strong_count(&watched), 1, "only the iterator");
     }
 }

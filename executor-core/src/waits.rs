@@ -122,9 +122,10 @@ pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>
 
 /// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Those who wait
 /// later at least shall know; who waits already is not woken.
-pub(crate) fn enter_regardless(awaited: Waiter) -> Option<Waiting> {
+#[inline]
+pub(crate) fn enter_regardless(awaited: impl FnOnce() -> Waiter) -> Option<Waiting> {
     let waiter = current::waiter()?;
-    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited)))
+    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited())))
 }
 
 /// From [`enter`].
