@@ -1,5 +1,6 @@
 //! What a worker of this process makes now, and how much it has made, where others can see it: written by one thread, with a
-//! few plain stores for each call, since it is always on.
+//! few plain stores for each call, since it is always on. Nothing here is written by two threads: a line of memory that two
+//! workers write for each call costs more than a short call.
 
 #![expect(unsafe_code, reason = "a reference to a constant is kept in an atomic")]
 
@@ -18,10 +19,18 @@ use crate::{
     task::Task,
 };
 
-/// A worker's place.
+const BUSY: u64 = 1;
+const TAKEN: u64 = 2;
+
+/// A worker's place, apart from what others write.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Seat {
     worker: String,
+    /// Twice the tasks that it has taken out of its pool's queue, ever; and one more while it is busy.
+    worked: AtomicU64,
+    /// Tasks that it has put into that queue, ever.
+    pushed: AtomicU64,
     /// The task whose call is made, on no other's top. 0: none is.
     task: AtomicU64,
     site: AtomicPtr<Location<'static>>,
@@ -39,6 +48,8 @@ impl Seat {
     pub fn new(worker: impl Into<String>) -> Seat {
         Seat {
             worker: worker.into(),
+            worked: AtomicU64::new(0),
+            pushed: AtomicU64::new(0),
             task: AtomicU64::new(0),
             site: AtomicPtr::new(ptr::null_mut()),
             since: AtomicU64::new(0),
@@ -47,6 +58,50 @@ impl Seat {
             failed: AtomicU64::new(0),
             retried: AtomicU64::new(0),
         }
+    }
+
+    /// The worker has taken a task out of its pool's queue, and is busy from now on.
+    #[inline]
+    pub fn take(&self) {
+        self.add_to_worked(TAKEN + BUSY);
+    }
+
+    /// The worker is busy with what was in no queue.
+    #[inline]
+    pub fn be_busy(&self) {
+        self.add_to_worked(BUSY);
+    }
+
+    /// The worker is no longer busy. Whoever has seen the outcome of its call sees that, too.
+    #[inline]
+    pub fn be_idle(&self) {
+        self.add_to_worked(BUSY.wrapping_neg());
+    }
+
+    fn add_to_worked(&self, change: u64) {
+        // Nobody else writes it.
+        let worked = self.worked.load(Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `worked`: who sees that a task was taken sees that it was put there.
+        self.worked.store(worked.wrapping_add(change), Ordering::Release);
+    }
+
+    /// How many tasks it has taken out of its pool's queue, ever, and whether it is busy.
+    pub fn worked(&self) -> (u64, bool) {
+        // ORDERING: Acquire, see `add_to_worked`.
+        let worked = self.worked.load(Ordering::Acquire);
+        (worked / TAKEN, worked % TAKEN == BUSY)
+    }
+
+    /// The worker is about to put a task into its pool's queue.
+    #[inline]
+    pub fn push(&self) {
+        // Nobody else writes it. ORDERING: Relaxed; whoever takes the task is ordered by the queue.
+        self.pushed.store(self.pushed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// How many tasks it has put into its pool's queue, ever.
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
     }
 
     /// The worker makes this task's call from now on.

@@ -19,6 +19,7 @@ use executor_core::{
     blocking::{self, Home},
     current::{self, Here},
     panic::{Unwinding, catch_unwinding, drop_quietly, keep_origin},
+    seat::Seat,
 };
 use std::{
     cell::{Cell, UnsafeCell},
@@ -354,7 +355,7 @@ fn call_help(pool: &Arc<Shared>) {
 }
 
 /// An idle worker's: does a fork of somebody's, if there is one.
-pub(crate) fn help(pool: &Arc<Shared>, lister: &Lister) -> bool {
+pub(crate) fn help(pool: &Arc<Shared>, lister: &Lister, seat: &Seat) -> bool {
     let forkers = pool.forkers();
     forkers.come();
     if !forkers.are_there() {
@@ -365,13 +366,14 @@ pub(crate) fn help(pool: &Arc<Shared>, lister: &Lister) -> bool {
         listed.iter().find_map(|owner| Some((Arc::clone(owner), take(owner, lister, || true)?)))
     };
     let Some((owner, fork)) = found else { return false };
-    pool.task_begins();
+    seat.be_busy();
+    pool.pass_on();
     if !owner.is_empty() && pool.could_help() {
         call_help(pool); // there is more where this came from
     }
     // SAFETY: it was taken just now, by this thread, which does it once.
     unsafe { perform(fork, &owner) };
-    pool.task_is_over();
+    seat.be_idle();
     true
 }
 

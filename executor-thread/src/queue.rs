@@ -1,10 +1,12 @@
 //! Where tasks wait, and who takes which first. The only file that names crossbeam.
 //!
-//! All tasks enter one queue, the *injector*, in the order of their submission, also those that tasks
-//! submit. A worker takes a batch from its front into a queue of its own and works through that in
-//! order, so one lock-free operation on the shared queue serves many tasks. A worker whose own queue is empty first
-//! steals from the front of another's: what is there is older than the injector's front, and is never stuck
-//! behind a long task in somebody's batch.
+//! Tasks enter one queue, the *injector*, in the order of their submission. A worker takes a batch from its front into a queue
+//! of its own and works through that in order, so one lock-free operation on the shared queue serves many tasks. A worker
+//! whose own queue is empty first steals from the front of another's: what is there is older than the injector's
+//! front, and is never stuck behind a long task in somebody's batch.
+//!
+//! What a task submits goes to the end of its worker's own queue, but only while the injector is empty: then it is the youngest of
+//! all there too, and workers that submit need not meet at one place.
 //!
 //! So tasks begin in the order of their submission: exactly with one worker, and with several but for a batch that is
 //! just being moved.
@@ -37,6 +39,14 @@ pub(crate) struct Queue {
 
 /// A worker's own queue. A spare thread, which stands in for a blocked worker, has none.
 pub(crate) struct Local(Worker<Task>);
+
+impl Local {
+    /// Only if the queue says that its worker [may keep](Queue::may_keep) it.
+    #[inline]
+    pub(crate) fn push(&self, task: Task) {
+        self.0.push(task);
+    }
+}
 
 impl Queue {
     pub(crate) fn new(workers: usize) -> Self {
@@ -72,6 +82,12 @@ impl Queue {
                 self.levelled.fetch_add(1, Ordering::SeqCst);
             }
         }
+    }
+
+    /// Whether a task goes to the end of the order when its worker keeps it.
+    #[inline]
+    pub(crate) fn may_keep(&self) -> bool {
+        self.injector.is_empty()
     }
 
     /// The next task for the owner of `local`.

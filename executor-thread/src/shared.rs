@@ -34,6 +34,7 @@ use std::{
     iter,
     num::NonZeroUsize,
     process,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -63,11 +64,11 @@ pub(crate) struct Shared {
     pauses: AtomicUsize,
     sleep: Sleep,
     forkers: Forkers,
-    /// Tasks that were put into the queue, ever. Who submits writes this, and who works the next one; in lines of their own, since
-    /// they do so all the time.
+    /// Tasks that were put into the queue, ever, but for those that workers with a seat put there. Who submits writes this all the
+    /// time, so it has a line of its own.
     pushed: Padded<AtomicU64>,
-    /// Threads with a task (low bits), and tasks that were taken out of the queue, ever (the bits above, which wrap), changed together.
-    worked: Padded<AtomicU64>,
+    /// Tasks that were taken out of the queue, ever, but for those that workers with a seat took.
+    taken: AtomicU64,
     /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
     active: AtomicUsize,
     closed: AtomicBool,
@@ -109,11 +110,6 @@ struct Crew {
     handles: Vec<JoinHandle<()>>,
 }
 
-const BUSY: u64 = 1;
-/// Far more threads than there can be.
-const BUSY_BITS: u32 = 24;
-const TAKEN: u64 = 1 << BUSY_BITS;
-
 /// Where a task goes that somebody submits.
 enum Admitted {
     ToQueue(Option<Permit>),
@@ -146,7 +142,7 @@ impl Shared {
             sleep: Sleep::default(),
             forkers: Forkers::default(),
             pushed: Padded(AtomicU64::new(0)),
-            worked: Padded(AtomicU64::new(0)),
+            taken: AtomicU64::new(0),
             active: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -203,6 +199,8 @@ impl Shared {
     fn leave_seat(&self, seat: &Arc<Seat>) {
         let mut seats = self.seats.lock();
         seats.retain(|taken| !Arc::ptr_eq(taken, seat));
+        self.taken.fetch_add(seat.worked().0, Ordering::SeqCst);
+        self.pushed.0.fetch_add(seat.pushed(), Ordering::SeqCst);
         seat.leave_to(&self.counters);
     }
 
@@ -394,10 +392,16 @@ impl Shared {
 
     #[inline]
     fn enqueue(self: &Arc<Self>, task: Task, level: Priority) {
-        // ORDERING: SeqCst, against `worker_blocks`: either this thread sees that a worker blocks, or
-        // that worker sees the task.
-        self.pushed.0.fetch_add(1, Ordering::SeqCst);
-        self.queue.push(task, level);
+        let kept = match level {
+            Priority::Normal => worker::keep(self.home, task, || self.queue.may_keep()),
+            _ => Err(task),
+        };
+        if let Err(task) = kept {
+            self.pushed.0.fetch_add(1, Ordering::SeqCst);
+            self.queue.push(task, level);
+        }
+        // ORDERING: the fence in `wake_one` is against the one that `worker_blocks` passes there: either this thread sees that a
+        // worker blocks, or that worker sees the task.
         if !self.sleep.wake_one() {
             self.start_thread_if_needed();
         }
@@ -473,36 +477,35 @@ impl Shared {
 
     /// How many tasks are queued, and how many threads have one. Exact where nobody is about to change it.
     pub(crate) fn load(&self) -> (usize, usize) {
+        // Under the lock under which who leaves hands over what he has taken.
+        let seats = self.seats.lock();
         // ORDERING: SeqCst, see `accept`. What was taken is read first: so no more can be taken than were put there.
-        let worked = self.worked.0.load(Ordering::SeqCst);
-        let pushed = self.pushed.0.load(Ordering::SeqCst);
-        let queued = pushed.wrapping_sub(worked >> BUSY_BITS) << BUSY_BITS >> BUSY_BITS;
-        (queued as usize, (worked % TAKEN) as usize)
+        let (mut taken, mut busy) = (self.taken.load(Ordering::SeqCst), 0);
+        for (by_it, is_busy) in seats.iter().map(|seat| seat.worked()) {
+            taken += by_it;
+            busy += usize::from(is_busy);
+        }
+        let pushed = self.pushed.0.load(Ordering::SeqCst) + seats.iter().map(|seat| seat.pushed()).sum::<u64>();
+        ((pushed - taken) as usize, busy)
     }
 
-    /// The next task for a worker, which is busy from now on.
-    pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>) -> Option<Task> {
+    /// The next task for the worker at this seat, which is busy from now on.
+    pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>, seat: &Seat) -> Option<Task> {
         loop {
             let task = self.queue.pop(local)?;
             self.forkers.come(); // though for something else: the next call shall reach somebody
-            // ORDERING: SeqCst, as all that `load` reads.
-            self.worked.0.fetch_add(TAKEN + BUSY, Ordering::SeqCst);
-            // This thread may have been woken for another task than the one it found, or hold a batch that was in
-            // motion while others looked: it passes the wake on.
-            let helpers = self.sleep.has_sleepers() || self.active.load(Ordering::SeqCst) < self.max_workers.get();
-            if helpers && !self.queue.is_empty() && !self.sleep.wake_one() {
-                self.start_thread_if_needed();
-            }
+            seat.take();
+            self.pass_on();
             // A batch in motion escapes who empties the queue, and is caught here.
             if self.is_closed() && task.is_over() {
                 self.counters.was_void();
-                self.task_is_over();
+                seat.be_idle();
                 self.stale.fetch_add(1, Ordering::SeqCst);
             } else if self.broken.get().is_some() {
-                self.task_is_over();
+                seat.be_idle();
                 self.fail_taken(task);
             } else if self.cancelling.load(Ordering::SeqCst) {
-                self.task_is_over();
+                seat.be_idle();
                 // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
                 self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
                 self.counters.was_void();
@@ -512,20 +515,25 @@ impl Shared {
         }
     }
 
-    /// What became of a task that the worker at this seat took.
+    /// A worker that is busy from now on may have been woken for something else than what it found, or hold a batch that was
+    /// in motion while others looked: it passes the wake on.
+    pub(crate) fn pass_on(self: &Arc<Self>) {
+        // ORDERING: the fence in `has_sleepers` pairs with the one in `wake_one`, which whoever submits passes before he counts the
+        // busy workers: either he counts this one, or this one sees his task.
+        let helpers = self.sleep.has_sleepers() || self.active.load(Ordering::SeqCst) < self.max_workers.get();
+        if helpers && !self.queue.is_empty() && !self.sleep.wake_one() {
+            self.start_thread_if_needed();
+        }
+    }
+
+    /// What became of a task that the worker at this seat took. Its callbacks have run; no wait for it has ended yet, so
+    /// whoever waited finds this worker idle.
     pub(crate) fn task_is_made(&self, seat: &Seat, made: Made) {
         seat.end(made);
         if made == Made::Nothing {
             self.counters.was_void();
         }
-        self.task_is_over();
-    }
-
-    /// The call has returned and its callbacks have run; no wait for it has ended yet, so whoever waited finds this worker
-    /// idle.
-    #[inline]
-    pub(crate) fn task_is_over(&self) {
-        self.worked.0.fetch_sub(BUSY, Ordering::SeqCst);
+        seat.be_idle();
     }
 
     /// `false`: nothing has come for as long as a worker stays idle.
@@ -556,12 +564,6 @@ impl Shared {
     /// Wakes or starts a thread for calls that are offered and not queued. Returns whether one comes.
     pub(crate) fn call_for_forks(self: &Arc<Self>) -> bool {
         self.sleep.wake_one() || self.start_thread_for(1)
-    }
-
-    /// This thread makes a call that was in no queue.
-    pub(crate) fn task_begins(&self) {
-        // ORDERING: SeqCst, as all that `load` reads.
-        self.worked.0.fetch_add(BUSY, Ordering::SeqCst);
     }
 
     /// Whether the pool is closed and no task waits for another attempt.
@@ -654,13 +656,13 @@ impl Shared {
     }
 
     /// Whether this thread is to end because it has been idle for too long. Its local queue is then given back.
-    pub(crate) fn idle_may_leave(self: &Arc<Self>, local: &mut Option<Local>) -> bool {
+    pub(crate) fn idle_may_leave(self: &Arc<Self>, local: &mut Option<Rc<Local>>) -> bool {
         let crew = self.crew.lock();
         if self.is_closed() || !self.queue.is_empty() {
             return false;
         }
         if let Some(local) = local.take() {
-            self.queue.give_back_local(local);
+            self.queue.give_back_local(worker::give_up(local));
         }
         self.leave_to_others(crew);
         true
@@ -748,7 +750,7 @@ impl Shared {
 
     fn take_queued(&self) -> Option<Task> {
         let task = self.queue.pop(None)?;
-        self.worked.0.fetch_add(TAKEN, Ordering::SeqCst);
+        self.taken.fetch_add(1, Ordering::SeqCst);
         Some(task)
     }
 

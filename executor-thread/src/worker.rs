@@ -1,7 +1,7 @@
 //! What each thread of a pool does: find work, run it, sleep.
 
 use executor_core::{
-    TaskId,
+    Task, TaskId,
     blocking::{self, Home, Worker},
     error::Failure,
     panic::catch,
@@ -10,6 +10,7 @@ use executor_core::{
     worker_call::WorkerCall,
 };
 use std::{
+    cell::RefCell,
     panic::Location,
     process,
     rc::Rc,
@@ -20,8 +21,10 @@ use std::{
 use crate::{join, queue::Local, shared::Shared};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
-pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>, seat: Arc<Seat>) {
+pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>, seat: Arc<Seat>) {
     let _guard = AbortIfPanic;
+    let mut local = local.map(Rc::new);
+    OWN.set(local.clone().map(|local| Own { home: pool.home(), local, seat: Arc::clone(&seat) }));
     let observed = pool.observe_thread();
     let entered = blocking::enter(Rc::new(Member(Arc::clone(&pool), Arc::clone(&seat))));
     if let Err(failure) = initialize(&pool) {
@@ -33,10 +36,10 @@ pub(crate) fn run(pool: Arc<Shared>, mut local: Option<Local>, seat: Arc<Seat>) 
             if spare && pool.spare_may_leave() {
                 break;
             }
-            if let Some(task) = pool.next_task(local.as_ref()) {
+            if let Some(task) = pool.next_task(local.as_deref(), &seat) {
                 seat.begin(&task);
                 task.run_counted(|made| pool.task_is_made(&seat, made));
-            } else if !join::help(&pool, lister)
+            } else if !join::help(&pool, lister, &seat)
                 && (pool.may_end() || !pool.sleep(spare) && pool.idle_may_leave(&mut local))
             {
                 break;
@@ -61,6 +64,42 @@ fn call(hook: &WorkerCall) -> Result<(), Failure> {
     let (task, future) = catch(|| hook.task())?;
     task.run(|| ());
     future.result().map_err(|error| error.failure().clone())
+}
+
+thread_local! {
+    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
+}
+
+/// What this thread has for itself, as a worker that is no spare.
+struct Own {
+    home: Home,
+    local: Rc<Local>,
+    seat: Arc<Seat>,
+}
+
+/// Puts a task into this thread's own queue, if it is a worker of that pool, has one, and `may`.
+///
+/// # Errors
+/// The task, where it is not, or has none, or may not.
+#[inline]
+pub(crate) fn keep(home: Home, task: Task, may: impl FnOnce() -> bool) -> Result<(), Task> {
+    let mut task = Some(task);
+    // A thread that is being taken down is no worker any more.
+    let _ = OWN.try_with(|own| {
+        if let Some(own) = own.borrow().as_ref().filter(|own| own.home == home)
+            && may()
+        {
+            own.seat.push();
+            task.take().into_iter().for_each(|task| own.local.push(task));
+        }
+    });
+    task.map_or(Ok(()), Err)
+}
+
+/// The worker's own queue is to be another's.
+pub(crate) fn give_up(local: Rc<Local>) -> Local {
+    OWN.take();
+    Rc::into_inner(local).expect("only its worker has it")
 }
 
 /// What a wait on this thread needs to know.
