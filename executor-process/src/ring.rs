@@ -7,7 +7,9 @@
 //!  ring   ·  ·  ·  ·  █  █  █  █  █  █  █  █  ·  ·  ·     positions only grow; a byte lies at its position modulo the size
 //! ```
 //!
-//! What is written is a stream, so a frame may be larger than its ring: it then passes through in pieces. Each
+//! What is written is a stream, so a frame may be larger than its ring: it then passes through in pieces. A ring begins small, so
+//! that short calls touch little memory, and becomes large as the first large frame comes; as it is empty then, only later bytes lie
+//! elsewhere. Each
 //! position has one writer. Nothing that the other side wrote is trusted: its positions are checked, and bytes are
 //! copied out before anybody looks at them. Who sleeps when, and why no wake-up is lost: `ring.md`.
 
@@ -30,8 +32,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Of one ring. Enough for both sides to go on while they copy, and little enough to stay in a cache.
-const RING_BYTES: usize = 64 << 10;
+/// Of a ring through which only short frames have passed: little enough to stay in a cache.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Of a ring through which a large frame has passed: enough for a chunk of a file and the next one, so that the parent need not come
+/// back, in the midst of a frame, to a worker that does something else meanwhile.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// What is copied at once: the other side begins with it meanwhile.
 const PIECE_BYTES: usize = 16 << 10;
@@ -40,7 +46,7 @@ const PIECE_BYTES: usize = 16 << 10;
 const WORDS_BYTES: usize = 4096;
 
 /// What the rings take of the shared memory.
-pub(crate) const BYTES: usize = WORDS_BYTES + 2 * RING_BYTES;
+pub(crate) const BYTES: usize = WORDS_BYTES + 2 * LARGE_BYTES;
 
 /// Of a worker that has made no call.
 const UNKNOWN_PACE_NANOS: u32 = 1_000_000;
@@ -54,8 +60,15 @@ struct Apart<T>(T);
 
 #[repr(C)]
 struct Positions {
-    written: Apart<AtomicU64>,
+    written: Apart<Written>,
     read: Apart<AtomicU64>,
+}
+
+#[repr(C)]
+struct Written {
+    position: AtomicU64,
+    /// Not 0: the ring is large from here on.
+    is_large: AtomicU32,
 }
 
 #[repr(C)]
@@ -88,7 +101,7 @@ struct Says {
     pace: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Words>() <= WORDS_BYTES && RING_BYTES.is_power_of_two());
+const _: () = assert!(size_of::<Words>() <= WORDS_BYTES);
 
 const AWAKE: u32 = 0;
 /// The parent sleeps; or the worker, until there is a request.
@@ -134,7 +147,7 @@ impl Mapping {
     fn ring(&self, which: Which) -> *mut u8 {
         let offset = match which {
             Which::Requests => WORDS_BYTES,
-            Which::Replies => WORDS_BYTES + RING_BYTES,
+            Which::Replies => WORDS_BYTES + LARGE_BYTES,
         };
         // SAFETY: within the mapping, which has `BYTES` bytes.
         unsafe { self.start.as_ptr().add(offset) }
@@ -177,6 +190,7 @@ impl Which {
 struct Producer {
     mapping: Arc<Mapping>,
     which: Which,
+    size: usize,
     written: u64,
     /// Where the other side was seen last.
     read: u64,
@@ -184,7 +198,7 @@ struct Producer {
 
 impl Producer {
     fn new(mapping: &Arc<Mapping>, which: Which) -> Self {
-        Producer { mapping: Arc::clone(mapping), which, written: 0, read: 0 }
+        Producer { mapping: Arc::clone(mapping), which, size: SMALL_BYTES, written: 0, read: 0 }
     }
 
     fn positions(&self) -> &Positions {
@@ -196,17 +210,31 @@ impl Producer {
         // ORDERING: Acquire pairs with the store in `Consumer::take`: what was there has been copied out.
         let read = self.positions().read.0.load(Ordering::Acquire);
         let filled = self.written.wrapping_sub(read);
-        if filled > RING_BYTES as u64 {
+        if filled > self.size as u64 {
             return Err(Astray);
         }
         self.read = read;
-        Ok(RING_BYTES - filled as usize)
+        Ok(self.size - filled as usize)
+    }
+
+    /// Makes the ring large, if it is empty.
+    #[cold]
+    fn grow(&mut self) -> Result<(), Astray> {
+        if self.room()? == self.size {
+            self.size = LARGE_BYTES;
+            // ORDERING: Relaxed; the position that follows, of bytes which lie where the large ring has them, publishes it.
+            self.positions().written.0.is_large.store(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Writes as much as there is room for, and shows it to the other side.
     fn put(&mut self, mut bytes: &[u8]) -> Result<usize, Astray> {
         let whole = bytes.len();
-        let mut room = RING_BYTES - self.written.wrapping_sub(self.read) as usize;
+        if whole > SMALL_BYTES / 2 && self.size == SMALL_BYTES {
+            self.grow()?;
+        }
+        let mut room = self.size - self.written.wrapping_sub(self.read) as usize;
         while !bytes.is_empty() {
             let piece = bytes.len().min(PIECE_BYTES);
             if room < piece {
@@ -219,7 +247,7 @@ impl Producer {
             let (now, later) = bytes.split_at(piece);
             self.copy_in(now);
             // ORDERING: Release pairs with the load in `Consumer::available`: the bytes come before their position.
-            self.positions().written.0.store(self.written, Ordering::Release);
+            self.positions().written.0.position.store(self.written, Ordering::Release);
             room -= piece;
             bytes = later;
         }
@@ -229,15 +257,16 @@ impl Producer {
     /// Writes bytes for which there is room.
     fn copy_in(&mut self, bytes: &[u8]) {
         let ring = self.mapping.ring(self.which);
-        let at = self.written as usize % RING_BYTES;
-        let (first, rest) = bytes.split_at(bytes.len().min(RING_BYTES - at));
-        // SAFETY: `at` is within the ring, and so is its sum with the length of `first`, by the line above.
+        let at = self.written as usize % self.size;
+        let (first, rest) = bytes.split_at(bytes.len().min(self.size - at));
+        // SAFETY: `at` is within the ring, of which the mapping has `LARGE_BYTES`, and so is its sum with the length of `first`, by
+        // the line above.
         let place = unsafe { ring.add(at) };
         // SAFETY: `first` is readable, and `place` has room for it within the mapping, which is no Rust object: they do not
         // overlap. No reference to these bytes exists anywhere in this process, and this is the only end that writes. What the
         // other process does meanwhile, if it is mad, changes bytes that nobody here reads.
         unsafe { ptr::copy_nonoverlapping(first.as_ptr(), place, first.len()) };
-        // SAFETY: as above; `rest` is shorter than the ring, since no more than `RING_BYTES` are written at once.
+        // SAFETY: as above; `rest` is shorter than the ring, since no more than its size is written at once.
         unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), ring, rest.len()) };
         self.written += bytes.len() as u64;
     }
@@ -247,12 +276,13 @@ impl Producer {
 struct Consumer {
     mapping: Arc<Mapping>,
     which: Which,
+    size: usize,
     read: u64,
 }
 
 impl Consumer {
     fn new(mapping: &Arc<Mapping>, which: Which) -> Self {
-        Consumer { mapping: Arc::clone(mapping), which, read: 0 }
+        Consumer { mapping: Arc::clone(mapping), which, size: SMALL_BYTES, read: 0 }
     }
 
     fn positions(&self) -> &Positions {
@@ -262,14 +292,18 @@ impl Consumer {
     /// Whether there is anything to read, or wrong.
     fn has_more(&self) -> bool {
         // ORDERING: Relaxed; `available` follows before anything is read.
-        self.positions().written.0.load(Ordering::Relaxed) != self.read
+        self.positions().written.0.position.load(Ordering::Relaxed) != self.read
     }
 
     /// How many bytes can be read now.
-    fn available(&self) -> Result<usize, Astray> {
-        // ORDERING: Acquire pairs with the store in `Producer::put`: the bytes were written before.
-        let filled = self.positions().written.0.load(Ordering::Acquire).wrapping_sub(self.read);
-        if filled > RING_BYTES as u64 { Err(Astray) } else { Ok(filled as usize) }
+    fn available(&mut self) -> Result<usize, Astray> {
+        let written = &self.positions().written.0;
+        // ORDERING: Acquire pairs with the store in `Producer::put`: the bytes were written before, and where they lie was said.
+        let filled = written.position.load(Ordering::Acquire).wrapping_sub(self.read);
+        if written.is_large.load(Ordering::Relaxed) != 0 {
+            self.size = LARGE_BYTES;
+        }
+        if filled > self.size as u64 { Err(Astray) } else { Ok(filled as usize) }
     }
 
     /// Appends what is there to `out`, but no more than `most`, and makes room for more.
@@ -290,12 +324,12 @@ impl Consumer {
     /// Appends `count` bytes, which are there, to `out`, which has room for them.
     fn copy_out(&mut self, out: &mut Vec<u8>, count: usize) {
         let spare = out.spare_capacity_mut();
-        assert!(count <= spare.len() && count <= RING_BYTES);
+        assert!(count <= spare.len() && count <= self.size);
         let ring = self.mapping.ring(self.which);
-        let at = self.read as usize % RING_BYTES;
-        let first = count.min(RING_BYTES - at);
+        let at = self.read as usize % self.size;
+        let first = count.min(self.size - at);
         let target = spare.as_mut_ptr().cast::<u8>();
-        // SAFETY: `at` is within the ring, and so is its sum with `first`, by the line above.
+        // SAFETY: `at` is within the ring, of which the mapping has `LARGE_BYTES`, and so is its sum with `first`, by the line above.
         let place = unsafe { ring.add(at) };
         // SAFETY: `place` has `first` readable bytes within the mapping, and `target`, which is another allocation, room for
         // `count`. No reference to the ring's bytes exists anywhere in this process. If the other process is mad and writes
@@ -596,7 +630,7 @@ impl Words {
         // A parent that said it would look, and has not: it is busy elsewhere, and there is something to be done for it.
         // ORDERING: Relaxed; a hint. What must not be lost goes through `ring`.
         let Positions { written, read } = &self.replies;
-        if read.0.load(Ordering::Relaxed) != written.0.load(Ordering::Relaxed)
+        if read.0.load(Ordering::Relaxed) != written.0.position.load(Ordering::Relaxed)
             && self.parent.0.load(Ordering::Relaxed) == AWAKE
         {
             bell();
@@ -702,12 +736,13 @@ pub(crate) mod both_ends {
         /// A worker that is mad writes `value` into the word of this number.
         pub(crate) fn scribble(&self, word: u8, value: u64) {
             let words = self.replies.mapping.words();
-            match word % 6 {
-                0 => words.replies.written.0.store(value, Ordering::Relaxed),
+            match word % 7 {
+                0 => words.replies.written.0.position.store(value, Ordering::Relaxed),
                 1 => words.requests.read.0.store(value, Ordering::Relaxed),
                 2 => words.worker.0.store(value as u32, Ordering::Relaxed),
                 3 => words.parent.0.store(value as u32, Ordering::Relaxed),
                 4 => words.says.0.pace.store(value as u32, Ordering::Relaxed),
+                5 => words.replies.written.0.is_large.store(value as u32, Ordering::Relaxed),
                 _ => words.says.0.cpu.store(value as u32, Ordering::Relaxed),
             }
         }
@@ -733,7 +768,8 @@ mod tests {
     fn whoever_sleeps_is_woken() {
         let (bell, rung) = mpsc::channel();
         let (mut parent, mut requests, mut replies) = pair(move || _ = bell.send(()));
-        let sizes = [1, 24, 100, 5_000, RING_BYTES - 1, RING_BYTES, RING_BYTES + 1, 3 * RING_BYTES + 7];
+        let large = LARGE_BYTES;
+        let sizes = [1, 24, 100, 5_000, SMALL_BYTES / 2, SMALL_BYTES + 1, large - 1, large, large + 1, 3 * large + 7];
         let rounds = 3_000;
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -782,20 +818,45 @@ mod tests {
         assert_eq!(bytes, b"last");
     }
 
+    /// Only where nothing lies that was put there while it was small; and not for short frames.
+    #[test]
+    fn a_ring_grows_while_it_is_empty() {
+        let (mut parent, mut worker, _replies) = pair(|| ());
+        let frames = [100, SMALL_BYTES / 2 + 1, SMALL_BYTES - 200, 100, LARGE_BYTES / 2, 100];
+        let sent: Vec<Vec<u8>> = (1..).zip(frames).map(|(tag, length)| vec![tag; length]).collect();
+        let mut got = Vec::new();
+        let mut sizes = Vec::new();
+        for frame in &sent {
+            let mut rest = &frame[..];
+            while !rest.is_empty() {
+                let count = parent.send(rest).unwrap();
+                sizes.push(parent.requests.size);
+                rest = &rest[count..];
+                // What came before the large frame is still there when that comes.
+                if got.len() + 100 < sent.concat().len() && frame.len() > 100 {
+                    worker.receive(&mut got, usize::MAX).unwrap();
+                }
+            }
+        }
+        worker.receive(&mut got, usize::MAX).unwrap();
+        assert!(got == sent.concat());
+        assert_eq!(sizes, [SMALL_BYTES, SMALL_BYTES, LARGE_BYTES, LARGE_BYTES, LARGE_BYTES, LARGE_BYTES]);
+    }
+
     /// Whatever stands in the words of the other side is an error at worst.
     #[test]
     fn positions_that_cannot_be_are_refused() {
         let (mut parent, mut worker, _replies) = pair(|| ());
         let words = parent.requests.mapping.words();
-        for mad in [RING_BYTES as u64 + 1, u64::MAX, 1 << 63] {
-            words.replies.written.0.store(mad, Ordering::Relaxed);
+        for mad in [SMALL_BYTES as u64 + 1, u64::MAX, 1 << 63] {
+            words.replies.written.0.position.store(mad, Ordering::Relaxed);
             words.requests.read.0.store(mad, Ordering::Relaxed);
         }
         assert!(parent.has_replies() && parent.has_room());
         assert_eq!(parent.receive(&mut Vec::new(), usize::MAX), Err(Astray));
-        assert_eq!(parent.send(&[0; RING_BYTES + 1]), Err(Astray));
+        assert_eq!(parent.send(&[0; SMALL_BYTES]), Err(Astray));
         let words = parent.requests.mapping.words();
-        words.requests.written.0.store(u64::MAX, Ordering::Relaxed);
+        words.requests.written.0.position.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(worker.receive(&mut Vec::new(), usize::MAX), Err(Astray));
     }
 }
