@@ -228,11 +228,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         rows.iter().for_each(|row| println!("{:<5} {:<13} {}", row.number, row.name, row.contestants.join(", ")));
         return Ok(());
     }
-    let report = contest::run(&rows, &mut contestants, &options)?;
+    let mut report = contest::run(&rows, &mut contestants, &options)?;
     if options.test {
         eprintln!("processes: all contestants agree; `cargo bench --package rivals --bench processes` measures them");
         return Ok(());
     }
+    report.workers = Some(WORKERS);
     report.print();
     let path = options.json.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("processes.json"));
     report.save(&path)?;

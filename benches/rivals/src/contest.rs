@@ -156,7 +156,7 @@ pub fn run<J: Job>(
         }
     }
     let mut report =
-        Report { machine: Machine::this(), rounds: rounds(options), absent, quiet: true, rows: Vec::new() };
+        Report { machine: Machine::this(), workers: None, rounds: rounds(options), absent, quiet: true, rows: vec![] };
     for row in chosen {
         let takes_part = |name| row.contestants.contains(&name) && options.wants(name);
         let entries = contestants

@@ -1,6 +1,11 @@
 //! What can be asked for on the command line.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env,
+    num::NonZero,
+    path::{Path, PathBuf},
+};
 
 /// What every benchmark understands.
 pub const USAGE: &str = "\
@@ -9,7 +14,7 @@ options:
   --patience SECS  before each round, wait up to so long for others to leave the machine alone [default: 0]
   --rows A,B       only these, by number or by name
   --only A,B       only these contestants
-  --json FILE      where the figures go as JSON
+  --json FILE      where the figures go as JSON; a relative path begins at the root of the repository
   --list           says what the rows and the contestants are
   --test           checks results in seconds, and measures nothing";
 
@@ -62,7 +67,7 @@ impl Options {
                 Long("patience") => options.patience = arguments.value()?.parse()?,
                 Long("rows") => options.rows.extend(list(arguments.value()?.string()?)),
                 Long("only") => options.only.extend(list(arguments.value()?.string()?)),
-                Long("json") => options.json = Some(arguments.value()?.into()),
+                Long("json") => options.json = Some(from_root(arguments.value()?)),
                 Long("test") => options.test = true,
                 Long("list") => options.list = true,
                 Long("help") | Short('h') => options.help = true,
@@ -77,6 +82,22 @@ impl Options {
         Ok(options)
     }
 
+    /// How many workers each pool has, where a benchmark lets that be chosen.
+    ///
+    /// # Errors
+    /// It is no number, or none.
+    pub fn workers(&self) -> Result<Option<usize>, lexopt::Error> {
+        let Some(text) = self.own.get("workers") else { return Ok(None) };
+        let workers: NonZero<usize> = text.parse().map_err(|error| format!("--workers {text}: {error}"))?;
+        Ok(Some(workers.get()))
+    }
+
+    /// The file that an option of this benchmark alone names.
+    #[must_use]
+    pub fn file(&self, own: &str) -> Option<PathBuf> {
+        self.own.get(own).map(from_root)
+    }
+
     pub(crate) fn wants_row(&self, number: &str, name: &str) -> bool {
         self.rows.is_empty()
             || self.rows.iter().any(|row| row == name || number.split(", ").any(|number| row == number))
@@ -85,4 +106,10 @@ impl Options {
     pub(crate) fn wants(&self, contestant: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == contestant)
     }
+}
+
+/// Cargo runs a benchmark in the folder of its package, which nobody means who types a path.
+fn from_root(path: impl AsRef<Path>) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().nth(2).unwrap_or(package).join(path)
 }

@@ -46,6 +46,8 @@ const NOISE: f64 = 0.05;
 pub struct Report {
     /// What was measured on.
     pub machine: Machine,
+    /// How many workers each pool had, if the benchmark says so.
+    pub workers: Option<usize>,
     /// How often everything was measured.
     pub rounds: usize,
     /// Who took no part, and why.
@@ -208,7 +210,8 @@ impl Report {
 
     /// The table, for people.
     pub fn print(&self) {
-        println!("{}\n{} rounds; medians, and the best round\n", self.machine.describe(), self.rounds);
+        let workers = self.workers.map_or(String::new(), |workers| format!("{workers} workers each; "));
+        println!("{}\n{workers}{} rounds; medians, and the best round\n", self.machine.describe(), self.rounds);
         for (name, why) in &self.absent {
             println!("{name} takes no part: {why}");
         }

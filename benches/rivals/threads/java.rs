@@ -6,7 +6,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::{WORKERS, job::Job};
+use crate::{job::Job, workers::workers};
 
 pub(crate) struct ForkJoinPool(Option<Running>);
 
@@ -24,7 +24,7 @@ impl ForkJoinPool {
     fn start(&mut self) -> Result<(), String> {
         // Run as a source file, it needs no compiler beside it and leaves nothing behind.
         let mut command = Command::new("java");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/threads/Rival.java")).arg(WORKERS.to_string());
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/threads/Rival.java")).arg(workers().to_string());
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut process = started.map_err(|error| format!("java cannot be started: {error}"))?;
         let (to, from) = (process.stdin.take(), process.stdout.take());

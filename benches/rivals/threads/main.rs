@@ -17,6 +17,7 @@ mod on_rayon;
 mod on_tokio;
 mod ours;
 mod pool;
+mod workers;
 
 use rivals::{
     contest::{self, Contestant, Count, Pools, Row},
@@ -27,6 +28,7 @@ use std::{
     error::Error,
     path::Path,
     sync::{Arc, LazyLock},
+    thread,
 };
 
 use crate::{
@@ -38,15 +40,12 @@ use crate::{
     on_tokio::Tokio,
     ours::Ours,
     pool::OnPool,
+    workers::workers,
 };
 
-/// Each pool has as many, unless it counts instructions on a single one.
-const WORKERS: usize = 2;
-
-fn workers() -> usize {
-    static ALONE: LazyLock<Option<usize>> = LazyLock::new(alone::workers);
-    ALONE.unwrap_or(WORKERS)
-}
+const OWN_USAGE: &str = "\
+options of this benchmark:
+  --workers N      how many workers each pool has [default: 2]";
 
 type Executors = executors::crossbeam_workstealing_pool::ThreadPool<
     executors::parker::StaticParker<executors::parker::SmallThreadData>,
@@ -199,7 +198,8 @@ fn rows(test: bool) -> Vec<Row<Job>> {
     });
 
     let size = move |size: u64| if test { size / 100 } else { size };
-    // On two processors, an efficiency of e is a loop's time divided by 2 e.
+    // On two processors, an efficiency of e is a loop's time divided by 2 e. More workers than processors are no faster.
+    let at_once = thread::available_parallelism().map_or(1, usize::from).min(workers()) as f64;
     let maps: [(_, _, _, MakeWork, _); 4] = [
         ("11", "map-few", "ordered map, 256 calls of 1 µs", Box::new(|| Work::equal(256)), 0.97),
         ("12", "map-many", "ordered map, 1e5 calls of 1 µs", Box::new(move || Work::equal(size(100_000))), 0.99),
@@ -229,7 +229,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
                 &["ours", "rayon", "chili", "loop"],
                 Count::Fixed(1),
                 Box::new(move |_| Job::Map(Arc::clone(&work))),
-                vec![less("ms", "all of it", "ms", Some(Goal::OfBaseline(1.0 / (WORKERS as f64 * efficiency))))],
+                vec![less("ms", "all of it", "ms", Some(Goal::OfBaseline(1.0 / (at_once * efficiency))))],
             )
         });
     }
@@ -306,10 +306,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(done) = alone::run(contestants) {
         return Ok(done?);
     }
-    let options = Options::parse(&[])?;
+    let options = Options::parse(&["workers"])?;
     if options.help {
-        println!("usage: cargo bench --package rivals --bench threads [-- OPTIONS]\n{}", options::USAGE);
+        println!("usage: cargo bench --package rivals --bench threads [-- OPTIONS]\n{}\n{OWN_USAGE}", options::USAGE);
         return Ok(());
+    }
+    if let Some(count) = options.workers()? {
+        workers::choose(count);
     }
     let rows = rows(options.test);
     let mut contestants = contestants();
@@ -317,11 +320,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         rows.iter().for_each(|row| println!("{:<5} {:<18} {}", row.number, row.name, row.contestants.join(", ")));
         return Ok(());
     }
-    let report = contest::run(&rows, &mut contestants, &options)?;
+    let mut report = contest::run(&rows, &mut contestants, &options)?;
     if options.test {
         eprintln!("threads: all contestants agree; `cargo bench --package rivals --bench threads` measures them");
         return Ok(());
     }
+    report.workers = Some(workers());
     report.print();
     let path = options.json.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("threads.json"));
     report.save(&path)?;

@@ -19,7 +19,7 @@ use std::{
 use crate::{
     alone,
     job::{Job, Work, digest, fib, square},
-    workers,
+    workers::workers,
 };
 
 /// What is not there is `None`: the rows say who takes part in what.
