@@ -173,10 +173,10 @@ pub fn run<J: Job>(
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Ends this process, saying `why`, unless what it returns is dropped before: who hangs cannot be asked to stop.
-fn give_up_later(why: String) -> mpsc::Sender<()> {
+pub(crate) fn give_up_later(why: String, patience: Duration) -> mpsc::Sender<()> {
     let (over, watched) = mpsc::channel();
     thread::spawn(move || {
-        if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        if watched.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             eprintln!("{why}");
             process::exit(2);
         }
@@ -185,7 +185,7 @@ fn give_up_later(why: String) -> mpsc::Sender<()> {
 }
 
 fn rounds(options: &Options) -> usize {
-    if options.test { 1 } else { options.rounds.unwrap_or(5) }
+    if options.test { 1 } else { options.rounds.unwrap_or(if options.quick { 1 } else { 5 }) }
 }
 
 fn run_row<J: Job>(row: &Row<J>, mut entries: Vec<Entry<'_, J>>, options: &Options) -> Result<RowReport, String> {
@@ -232,7 +232,8 @@ impl<J: Job> Entry<'_, J> {
         if self.failed.is_some() {
             return Ok(());
         }
-        let over = give_up_later(format!("{}, {}: no end after {PATIENCE:?}", self.contestant.name(), row.name));
+        let over =
+            give_up_later(format!("{}, {}: no end after {PATIENCE:?}", self.contestant.name(), row.name), PATIENCE);
         let outcome = step(self);
         drop(over);
         let Err(why) = outcome else { return Ok(()) };
@@ -257,12 +258,13 @@ impl<J: Job> Entry<'_, J> {
         };
         if let (Count::Filling(_, most), false) = (row.count, options.test) {
             // No more than tenfold at once, since the first jobs are slow; and twice, since one may be disturbed.
+            let filled = if options.quick { FILLED / 10.0 } else { FILLED };
             loop {
                 let seconds = self.measure(row)?.seconds.min(self.measure(row)?.seconds);
-                if seconds >= FILLED / 2.0 || self.count >= most {
+                if seconds >= filled / 2.0 || self.count >= most {
                     break;
                 }
-                let factor = (FILLED / seconds.max(1e-9)).clamp(1.0, 10.0);
+                let factor = (filled / seconds.max(1e-9)).clamp(1.0, 10.0);
                 self.count = ((self.count as f64 * factor) as u64).min(most);
             }
         } else if !options.test && row.pools == Pools::Kept {

@@ -7,5 +7,6 @@
 pub mod contest;
 pub mod machine;
 pub mod options;
+pub mod picture;
 pub mod report;
 pub mod stats;

@@ -1,6 +1,6 @@
 //! What is measured on, and what else it does meanwhile.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     fs,
@@ -13,7 +13,7 @@ use std::{
 pub const QUIET: f64 = 0.05;
 
 /// The machine, and the sources that are measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     cores: usize,
     model: String,

@@ -15,6 +15,7 @@ options:
   --rows A,B       only these, by number or by name
   --only A,B       only these contestants
   --json FILE      where the figures go as JSON; a relative path begins at the root of the repository
+  --quick          fewer rounds, and smaller ones: rough
   --list           says what the rows and the contestants are
   --test           checks results in seconds, and measures nothing";
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Where the figures go as JSON.
     pub json: Option<PathBuf>,
+    /// Fewer rounds, and smaller ones.
+    pub quick: bool,
     /// Results are checked, in seconds; nothing is measured.
     pub test: bool,
     /// Only what the rows and the contestants are.
@@ -68,6 +71,7 @@ impl Options {
                 Long("rows") => options.rows.extend(list(arguments.value()?.string()?)),
                 Long("only") => options.only.extend(list(arguments.value()?.string()?)),
                 Long("json") => options.json = Some(from_root(arguments.value()?)),
+                Long("quick") => options.quick = true,
                 Long("test") => options.test = true,
                 Long("list") => options.list = true,
                 Long("help") | Short('h') => options.help = true,

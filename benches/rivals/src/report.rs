@@ -64,6 +64,7 @@ pub struct RowReport {
     number: &'static str,
     name: &'static str,
     title: &'static str,
+    baseline: Option<&'static str>,
     /// Which share of the machine others used, round by round.
     others: Vec<f64>,
     quiet: bool,
@@ -78,6 +79,7 @@ struct LineReport {
     figure: &'static str,
     title: &'static str,
     unit: &'static str,
+    more_is_better: bool,
     places: Vec<Place>,
     verdict: Option<Verdict>,
 }
@@ -122,6 +124,7 @@ impl RowReport {
             number: row.number,
             name: row.name,
             title: row.title,
+            baseline: row.baseline,
             // A disturbed round or two are passed over by the medians, but not more.
             quiet: median(&others) <= QUIET,
             others: others.into_iter().map(rounded).collect(),
@@ -139,6 +142,7 @@ impl LineReport {
             figure: line.figure,
             title: line.title,
             unit: line.unit,
+            more_is_better: line.more_is_better,
             verdict: ours.map(|ours| Verdict::new(row, line, ours, &places)),
             places,
         }

@@ -10,6 +10,7 @@
 
 mod alone;
 mod closures;
+mod contestants;
 mod fork_join;
 mod java;
 mod job;
@@ -20,8 +21,9 @@ mod pool;
 mod workers;
 
 use rivals::{
-    contest::{self, Contestant, Count, Pools, Row},
+    contest::{self, Count, Pools, Row},
     options::{self, Options},
+    picture::bars,
     report::{Goal, Line},
 };
 use std::{
@@ -32,39 +34,16 @@ use std::{
 };
 
 use crate::{
-    closures::{Channel, Threads, WithHandles},
-    fork_join::{Chili, Loop},
-    java::ForkJoinPool,
+    contestants::contestants,
     job::{Job, Later, MakeWork, Work},
-    on_rayon::Rayon,
-    on_tokio::Tokio,
-    ours::Ours,
-    pool::OnPool,
     workers::workers,
 };
 
 const OWN_USAGE: &str = "\
 options of this benchmark:
-  --workers N      how many workers each pool has [default: 2]";
-
-type Executors = executors::crossbeam_workstealing_pool::ThreadPool<
-    executors::parker::StaticParker<executors::parker::SmallThreadData>,
->;
-
-fn contestants() -> Vec<Box<dyn Contestant<Job>>> {
-    vec![
-        Box::new(OnPool::<Ours>::new()),
-        Box::new(OnPool::<Rayon>::new()),
-        Box::new(OnPool::<Tokio>::new()),
-        Box::new(OnPool::<WithHandles<threadpool::ThreadPool>>::new()),
-        Box::new(OnPool::<WithHandles<Executors>>::new()),
-        Box::new(OnPool::<WithHandles<Channel>>::new()),
-        Box::new(OnPool::<Threads>::new()),
-        Box::new(OnPool::<Chili>::new()),
-        Box::new(OnPool::<Loop>::new()),
-        Box::new(ForkJoinPool::new()),
-    ]
-}
+  --workers N      how many workers each pool has [default: 2]
+  --picture FILE   draws the table, as SVG
+  --from JSON      measures nothing; --picture draws what an earlier run has left";
 
 /// The table that was asked for.
 fn rows(test: bool) -> Vec<Row<Job>> {
@@ -306,10 +285,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(done) = alone::run(contestants) {
         return Ok(done?);
     }
-    let options = Options::parse(&["workers"])?;
+    let options = Options::parse(&["workers", "picture", "from"])?;
     if options.help {
         println!("usage: cargo bench --package rivals --bench threads [-- OPTIONS]\n{}\n{OWN_USAGE}", options::USAGE);
         return Ok(());
+    }
+    let draw = |json: &Path| match options.file("picture") {
+        Some(picture) => {
+            bars::draw(json, &picture)?;
+            println!("{} has the picture.", picture.display());
+            Ok::<_, Box<dyn Error>>(())
+        }
+        None => Ok(()),
+    };
+    if let Some(json) = options.file("from") {
+        return if options.file("picture").is_some() { draw(&json) } else { Err("--from needs a --picture".into()) };
     }
     if let Some(count) = options.workers()? {
         workers::choose(count);
@@ -327,8 +317,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     report.workers = Some(workers());
     report.print();
-    let path = options.json.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("threads.json"));
+    let path = options.json.clone();
+    let path = path.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("threads.json"));
     report.save(&path)?;
     println!("{} has all of it.", path.display());
-    Ok(())
+    draw(&path)
 }
