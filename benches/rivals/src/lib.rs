@@ -5,6 +5,7 @@
 //! [rows](contest::Row) to print; [`contest::run`] does the rest.
 
 pub mod contest;
+pub mod curves;
 pub mod machine;
 pub mod options;
 pub mod picture;

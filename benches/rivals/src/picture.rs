@@ -1,6 +1,7 @@
 //! Pictures of what was measured, drawn from the JSON that a run has left.
 
 pub mod bars;
+pub mod panels;
 
 use plotters::{
     coord::Shift,

@@ -29,6 +29,8 @@ pub(crate) enum Job {
     Fib { n: u64 },
     /// `x * x + 1` of `n` numbers, in order, into a vector.
     Squares { n: u64 },
+    /// The same numbers, made as they are asked for, and results taken one by one.
+    LazySquares { n: u64 },
     /// A function of each of some numbers, in order, into a vector.
     #[serde(skip)]
     Map(Later),
@@ -36,6 +38,8 @@ pub(crate) enum Job {
     Completion { n: u64 },
     /// `n` squares that wait behind calls that block all workers.
     Queued { n: u64 },
+    /// `n` squares, submitted one by one, and collected, on a pool of its own with so many workers.
+    Workers { n: u64, workers: usize },
     /// Nothing, for so long.
     Idle { milliseconds: u64 },
     /// A job in a process of its own.
@@ -52,12 +56,13 @@ impl contest::Job for Job {
             | Job::OneByOne { n, .. }
             | Job::Apart { n }
             | Job::Completion { n }
+            | Job::Workers { n, .. }
             | Job::Queued { n } => squares_until(*n),
             Job::Contended { n, submitters } => squares_until(n / submitters).wrapping_mul(*submitters),
             Job::Tree { depth } => 1 << depth,
             Job::Awaited { depth } => (1 << (depth + 1)) - 1,
             Job::Fib { n } => fib(*n),
-            Job::Squares { n } => digest((0..*n).map(square_and_one)),
+            Job::Squares { n } | Job::LazySquares { n } => digest((0..*n).map(square_and_one)),
             Job::Map(work) => work.expected,
             Job::Idle { .. } => 0,
             Job::Alone(job) | Job::Instructions { many: job, .. } => job.expected(),

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use std::sync::{Arc, mpsc};
 
 use crate::{
-    job::{Work, square, square_and_one},
+    job::{Work, digest, square, square_and_one},
     pool::{Leaves, Pool},
 };
 
@@ -54,6 +54,13 @@ impl Pool for Rayon {
 
     fn squares(&self, items: &[u64]) -> Option<Vec<u64>> {
         Some(self.0.install(|| items.par_iter().map(|x| square_and_one(*x)).collect()))
+    }
+
+    /// It has nothing lazy that keeps an order.
+    fn lazy_squares(&self, n: u64) -> Option<u64> {
+        let squares: Vec<u64> =
+            self.0.install(|| (0..n as usize).into_par_iter().map(|x| square_and_one(x as u64)).collect());
+        Some(digest(squares))
     }
 
     fn map(&self, work: &Work) -> Option<Vec<u64>> {

@@ -1,10 +1,10 @@
 //! The pool that is judged, as its documentation uses it.
 
-use concurrent_futures::{Future, ThreadPoolExecutor, as_completed};
+use concurrent_futures::{Executor, Future, ThreadPoolExecutor, as_completed};
 use std::sync::Arc;
 
 use crate::{
-    job::{Work, square, square_and_one},
+    job::{Work, digest, square, square_and_one},
     pool::{Leaves, Pool},
 };
 
@@ -48,6 +48,10 @@ impl Pool for Ours {
 
     fn squares(&self, items: &[u64]) -> Option<Vec<u64>> {
         Some(self.0.map_slice(items, |x| square_and_one(*x)))
+    }
+
+    fn lazy_squares(&self, n: u64) -> Option<u64> {
+        Some(digest(self.0.map(square_and_one, 0..n).map(|square| square.expect("squares do not fail"))))
     }
 
     fn map(&self, work: &Work) -> Option<Vec<u64>> {

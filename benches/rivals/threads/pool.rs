@@ -63,6 +63,11 @@ pub(crate) trait Pool: Sized + Sync {
         None
     }
 
+    /// The digest of the results for the first `n` numbers.
+    fn lazy_squares(&self, _n: u64) -> Option<u64> {
+        None
+    }
+
     fn map(&self, _work: &Work) -> Option<Vec<u64>> {
         None
     }
@@ -94,6 +99,7 @@ impl<P: Pool> Contestant<Job> for OnPool<P> {
             (Job::Alone(job), _) => alone::sample(P::NAME, job, workers()),
             (Job::Instructions { few, many, by }, _) => alone::instructions(P::NAME, few, many, *by),
             (Job::Apart { n }, _) => apart::<P>(*n),
+            (Job::Workers { n, workers }, _) => with_workers::<P>(*n, *workers),
             (_, None) => Err("there is no pool".into()),
             (Job::Submit { n }, Some(pool)) => each(*n, || Some(submit_window(pool, *n, usize::MAX))),
             (Job::Window { n, outstanding }, Some(pool)) => each(*n, || Some(submit_window(pool, *n, *outstanding))),
@@ -106,6 +112,7 @@ impl<P: Pool> Contestant<Job> for OnPool<P> {
                 let items: Vec<_> = (0..*n).collect();
                 into_vector(*n, || pool.squares(&items))
             }
+            (Job::LazySquares { n }, Some(pool)) => each(*n, || pool.lazy_squares(*n)),
             (Job::Map(work), Some(pool)) => {
                 let work: &Work = work;
                 into_vector(work.items.len() as u64, || pool.map(work))
@@ -158,19 +165,30 @@ fn submit_window<P: Pool>(pool: &P, n: u64, outstanding: usize) -> u64 {
     sum.wrapping_add(pool.collect(handles.into_iter()))
 }
 
+fn with_workers<P: Pool>(n: u64, workers: usize) -> Result<Sample, String> {
+    let pool = P::open(workers)?;
+    submit_window(&pool, 1000, usize::MAX);
+    each(n, || Some(submit_window(&pool, n, usize::MAX)))
+}
+
 fn contended<P: Pool>(pool: &P, n: u64, submitters: u64) -> Result<Sample, String> {
     let start = Barrier::new(submitters as usize + 1);
     thread::scope(|scope| {
         let threads: Vec<_> = iter::repeat_with(|| {
             scope.spawn(|| {
                 start.wait();
-                submit_window(pool, n / submitters, usize::MAX)
+                (Instant::now(), submit_window(pool, n / submitters, usize::MAX))
             })
         })
         .take(submitters as usize)
         .collect();
         start.wait();
-        each(n, || threads.into_iter().try_fold(0_u64, |sum, thread| Some(sum.wrapping_add(thread.join().ok()?))))
+        // The first of them to go on has begun it; this thread may be the last one.
+        let ends: Vec<_> = threads.into_iter().map_while(|thread| thread.join().ok()).collect();
+        let began = ends.iter().map(|(began, _)| *began).min().ok_or(MISSING)?;
+        let seconds = began.elapsed().as_secs_f64();
+        let sum = ends.into_iter().fold(0_u64, |sum, (_, of_one)| sum.wrapping_add(of_one));
+        Ok(Sample::new(seconds, [("ns", seconds * 1e9 / n as f64)], sum))
     })
 }
 
