@@ -89,7 +89,7 @@ fn ci() -> Outcome {
     tests.args(["--".to_owned(), test_threads(2)]).env("FAULTS_QUEUE", FAULTS_QUEUE);
     run("tests", tests)?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
-    for pools in ["processes", "threads"] {
+    for pools in ["processes", "threads", "growth"] {
         run("benchmark beside rivals, as a test", cargo(&["test", "--package", "rivals", "--bench", pools]))?;
     }
     models()?;
