@@ -3,17 +3,17 @@
 use std::{
     fmt,
     num::NonZeroUsize,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::Instant,
 };
 
 use crate::{
     drive::Drive,
     stats::{Counted, Stats},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 /// What `submit` does when a pool's queue is full. Chosen with the builders' `queue_capacity`.

@@ -4,20 +4,16 @@
 //! watched, and who wanted to is told. So nothing can fall between looking and waiting, no future is looked at twice, and the
 //! order in the queue is the order of completion.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use crate::{
     blocking,
     drive::{self, Drive},
     patience,
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Indices of futures, in the order in which they were done.

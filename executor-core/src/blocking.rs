@@ -15,13 +15,14 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use crate::{
     error::TaskId,
     stats::{Counters, Made},
+    sync::{atomic::AtomicBool, thread_local},
 };
 
 /// Names a pool whose waiting workers may run its tasks in place.

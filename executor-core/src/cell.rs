@@ -26,15 +26,10 @@
 use once_cell::{race::OnceBox, sync::OnceCell};
 use std::{
     any::Any,
-    cell::UnsafeCell,
     fmt, io, mem,
     panic::Location,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicU64},
     task::Waker,
-    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -53,7 +48,11 @@ use crate::{
     retry::Tried,
     state::{Event, State},
     stats::{Counted, Counters, Made},
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{
+        Condvar, Mutex, MutexGuard, UnsafeCell,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        thread::{self, ThreadId},
+    },
     task::{Retries, Task},
     timer,
     waits::{self, Waiter},

@@ -5,16 +5,17 @@
 #![expect(unsafe_code, reason = "a call that is being made is known by its place on the stack")]
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{
-    cell::Cell,
-    error, fmt, ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{cell::Cell, error, fmt, ptr, sync::Arc};
 
-use crate::{blocking, error::TaskId, waits::Waiter};
+use crate::{
+    blocking,
+    error::TaskId,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        thread_local,
+    },
+    waits::Waiter,
+};
 
 /// Where a running call learns that it is to stop. For backends.
 pub trait StopSource: Send + Sync {

@@ -15,14 +15,17 @@ use std::{
     panic::Location,
     process,
     sync::Arc,
-    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
 use crate::{
     error::{TaskError, TaskId},
     panic::{catch, drop_quietly},
-    sync::{Condvar, Mutex},
+    sync::{
+        Condvar, Mutex,
+        thread::{self, ThreadId},
+        thread_local,
+    },
 };
 
 /// Events that wait to be told, at most.

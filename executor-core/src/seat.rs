@@ -5,17 +5,15 @@
 #![expect(unsafe_code, reason = "a reference to a constant is kept in an atomic")]
 
 use rustix::time::{ClockId, clock_gettime};
-use std::{
-    panic::Location,
-    ptr,
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence},
-    time::Duration,
-};
+use std::{panic::Location, ptr, time::Duration};
 
 use crate::{
     error::TaskId,
     stats::{Counters, Made, RunningTask, Stats},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicPtr, AtomicU64, Ordering, fence},
+    },
     task::Task,
 };
 

@@ -8,14 +8,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     panic::Location,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use crate::{blocking::Home, error::TaskId, sync::Mutex};
+use crate::{
+    blocking::Home,
+    error::TaskId,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
 
 /// What a pool does, and has done since it was made. From [`Executor::stats`](crate::Executor::stats).
 ///

@@ -4,11 +4,11 @@
 
 use std::{
     collections::BTreeMap,
-    io, process, thread,
+    io, process,
     time::{Duration, Instant},
 };
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, thread};
 
 /// What is done must not block, nor run user code.
 type Deed = Box<dyn FnOnce() + Send>;

@@ -17,12 +17,12 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use executor_core::{
     Priority, Task,
     levels::{Levels, Turns},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use std::{
-    iter,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::iter;
 
 /// The tasks of one pool.
 pub(crate) struct Queue {

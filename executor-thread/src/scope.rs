@@ -2,17 +2,20 @@
 
 #![expect(unsafe_code, reason = "a closure's lifetime is extended for as long as its scope waits for it")]
 
-use executor_core::{Future, Task, TaskError, sync::Mutex};
+use executor_core::{
+    Future, Task, TaskError,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use std::{
     fmt,
     marker::PhantomData,
     mem,
     panic::{self, AssertUnwindSafe, Location},
     process,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use crate::pool::ThreadPoolExecutor;

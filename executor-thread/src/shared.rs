@@ -23,7 +23,11 @@ use executor_core::{
     observe::{self, Observers},
     seat::Seat,
     stats::{Counters, Made},
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        thread::{self, JoinHandle},
+    },
     task::Retries,
     timer,
     worker_call::WorkerCall,
@@ -35,11 +39,7 @@ use std::{
     num::NonZeroUsize,
     process,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
     time::{Duration, Instant},
 };
 

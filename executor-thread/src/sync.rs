@@ -1,8 +1,7 @@
 //! Locks and atomics, as this crate takes them: by one door, so that a model checker can be put behind it. `models/` does so for
 //! the files whose order of accesses is an argument of its own.
 
-pub(crate) use executor_core::sync::{Condvar, Mutex};
-pub(crate) use std::sync::atomic;
+pub(crate) use executor_core::sync::{Condvar, IS_MODELLED, Mutex, atomic, thread_local};
 
 /// How often a worker that searches looks: some tens of microseconds, which are what waking it would cost.
-pub(crate) const SEARCHES: usize = 1000;
+pub(crate) const SEARCHES: usize = if IS_MODELLED { 1 } else { 1000 };

@@ -1,15 +1,22 @@
 //! One thread for one call: starting it, waiting for it, and which there are.
 
-use executor_core::{Future, Task, TaskError, blocking, sync::Mutex};
+use executor_core::{
+    Future, Task, TaskError, blocking,
+    sync::{
+        Mutex,
+        atomic::AtomicBool,
+        thread::{self, JoinHandle, ThreadId},
+        thread_local,
+    },
+};
 use std::{
     cell::RefCell,
     error, fmt, fs, io,
     panic::Location,
     sync::{
         Arc, LazyLock, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle, ThreadId},
     time::Duration,
 };
 

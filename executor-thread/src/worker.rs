@@ -7,18 +7,12 @@ use executor_core::{
     panic::catch,
     seat::Seat,
     stats::Made,
+    sync::{atomic::AtomicBool, thread},
     worker_call::WorkerCall,
 };
-use std::{
-    cell::RefCell,
-    panic::Location,
-    process,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicBool},
-    thread,
-};
+use std::{cell::RefCell, panic::Location, process, rc::Rc, sync::Arc};
 
-use crate::{join, queue::Local, shared::Shared};
+use crate::{join, queue::Local, shared::Shared, sync::thread_local};
 
 /// The life of one thread. `local` is `None` for a spare, which stands in while another one blocks.
 pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>, seat: Arc<Seat>) {
