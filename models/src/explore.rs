@@ -11,41 +11,21 @@ use loom::{
     },
     thread,
 };
-use std::{
-    ptr::NonNull,
-    sync::atomic::{AtomicUsize as Count, Ordering as Any},
-};
+use std::ptr::NonNull;
 
 use crate::{
-    barrier,
+    Explored, barrier,
     forks::{Forks, Room},
     latch::Latch,
     sleep::Sleep,
 };
-
-/// How often each end of a model was met: one that never came was not explored.
-#[derive(Debug, Default)]
-pub struct Explored([Count; 3]);
-
-impl Explored {
-    fn note(&self, end: usize) {
-        self.0[end].fetch_add(1, Any::Relaxed);
-    }
-
-    /// How many of the model's ends were met.
-    #[must_use]
-    pub fn ends(&self) -> usize {
-        self.0.iter().filter(|count| count.load(Any::Relaxed) > 0).count()
-    }
-}
 
 /// Explores the model of that name, all of its schedules with a few preemptions.
 ///
 /// # Panics
 /// When something does not hold that must, or there is no such model.
 pub fn explore(name: &str) -> &'static Explored {
-    // Kept, as what a model shares must be.
-    let explored: &Explored = Box::leak(Box::default());
+    let explored = Explored::kept();
     let model: fn(&Explored) = match name {
         "the last fork" => the_last_fork,
         "two thieves" => two_thieves,

@@ -1,5 +1,5 @@
 //! The protocols whose correctness is an argument on the order of memory accesses, explored by loom: every schedule of a few threads,
-//! and every value that a load may see.
+//! and every value that a load may see. Tasks and the thread pool as wholes are explored by what is in `tests/`.
 //!
 //! The very files of the thread pool are compiled here once more, with other things behind their door (`sync`) and their barrier: so what
 //! is explored is what runs. Bugs can be [planted] in what stands behind the door, and the models must find each.
@@ -17,8 +17,12 @@ mod latch;
 mod sleep;
 
 mod explore;
+mod explored;
+mod planted;
 
-pub use explore::{Explored, explore};
+pub use explore::explore;
+pub use explored::Explored;
+pub use planted::{are_found, bug};
 
 use std::sync::OnceLock;
 

@@ -1,27 +1,13 @@
 //! Every model holds; and with a bug planted, the one that is to find it does.
 
-use models::{explore, plant};
-use std::{
-    env,
-    process::{Command, Stdio},
-};
-
-const BUG: &str = "MODELS_BUG";
+use models::{are_found, bug, explore, plant};
 
 /// Explores a model in which, in a process that was started for it, a bug is planted.
 fn model(name: &str, ends: usize) {
-    if let Ok(bug) = env::var(BUG) {
+    if let Some(bug) = bug() {
         plant(&bug);
     }
     assert_eq!(explore(name).ends(), ends, "the model must get to each of its ends");
-}
-
-/// Has another process explore the same with `bug` planted, which must fail: loom ends its process where threads are stuck.
-fn is_found(bug: &str, test: &str) {
-    let mut child = Command::new(env::current_exe().expect("this program is somewhere"));
-    child.args(["--exact", test, "--test-threads=1"]).env(BUG, bug);
-    let status = child.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("it can be started once more");
-    assert!(!status.success(), "{test} did not find: {bug}");
 }
 
 #[test]
@@ -71,17 +57,12 @@ fn a_sleeper_that_must_go_does() {
 
 #[test]
 fn planted_bugs_are_found() {
-    if env::var_os(BUG).is_some() {
-        return;
-    }
-    for (bug, test) in [
+    are_found(&[
         ("no light half", "the_last_fork_is_had_once"),
         ("no heavy half", "the_last_fork_is_had_once"),
         ("relaxed publication", "two_thieves_have_different_forks"),
         ("no fences", "a_push_wakes_a_sleeper"),
         ("no light half", "an_offer_is_found_by_who_is_about_to_sleep"),
         ("no wake-up", "a_sleeper_that_must_go_does"),
-    ] {
-        is_found(bug, test);
-    }
+    ]);
 }

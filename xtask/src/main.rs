@@ -32,7 +32,7 @@ usage: cargo xtask LANE
   fuzz [--minutes N] [TARGET…]
                  feeds whatever reads bytes with what a fuzzer thinks of, for N minutes in all (10)
   browser        a timeline of 100,000 calls in a real browser; draws docs/timeline.png
-  models         the thread pool's protocols in every order of a few threads, and whether planted bugs are found
+  models         tasks and the thread pool in every order of a few threads, or in many, and whether planted bugs are found
   package        whether each crate could be published";
 
 fn main() -> ExitCode {
@@ -159,8 +159,16 @@ fn package() -> Outcome {
     outcome
 }
 
+/// Each checker in a directory of its own: what stands behind the door is chosen for all crates at once.
 fn models() -> Outcome {
-    run("models", cargo(&["test", "--package", "models", "--test", "models", "--release"]))
+    for (checker, tests) in [("loom", ["--test=models", "--test=cell"].as_slice()), ("shuttle", &["--test=pool"])] {
+        let mut command = cargo(&["test", "--package", "models", "--release"]);
+        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        command.env("RUSTFLAGS", format!("{flags} --cfg concurrent_futures_model=\"{checker}\""));
+        command.args(tests).env("CARGO_TARGET_DIR", target()?.join("models").join(checker));
+        run(&format!("models, by {checker}"), command)?;
+    }
+    Ok(())
 }
 
 fn faults() -> Outcome {
