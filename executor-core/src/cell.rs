@@ -55,7 +55,7 @@ use crate::{
     },
     task::{Retries, Task},
     timer,
-    waits::{self, Waiter},
+    waits::Waiter,
     work::{Travel, Work},
 };
 
@@ -861,15 +861,7 @@ impl<W: Work> Cell<W> {
         W::TRAVEL.expect("what came back as bytes has travelled")
     }
 
-    /// As what its call waits.
-    fn as_waiter(&self) -> Waiter {
-        let has_limit = self.header.options().is_some_and(|options| options.chosen_time_limit().is_some());
-        if has_limit { Waiter::call_with_limit(self.header.id) } else { Waiter::task(self.header.id) }
-    }
-
     fn call(self: &Arc<Self>, work: W) -> Result<W::Output, Failure> {
-        // Whoever makes this call on top of another one goes on only when it is over.
-        let _waiting = waits::enter_regardless(|| self.as_waiter());
         current::making(self, 0, || catch(|| work.run()))
     }
 
@@ -945,7 +937,8 @@ impl<W: Work> StopSource for Cell<W> {
     }
 
     fn waiter(&self) -> Option<Waiter> {
-        Some(self.as_waiter())
+        let has_limit = self.header.options().is_some_and(|options| options.chosen_time_limit().is_some());
+        Some(if has_limit { Waiter::call_with_limit(self.header.id) } else { Waiter::task(self.header.id) })
     }
 }
 

@@ -152,6 +152,21 @@ pub(crate) fn waiter() -> Option<Waiter> {
     look(|frame| frame.source().source().waiter()).flatten()
 }
 
+/// Shows each call on this thread's stack, and the one on top of which it is made, as what they wait.
+pub(crate) fn stacked(mut see: impl FnMut(Waiter, Waiter)) {
+    let mut upper = CURRENT.get();
+    // SAFETY: not null, it was set by a `making` further down on this thread's stack, and so was each `outer`, by one below that.
+    while let Some(frame) = unsafe { upper.as_ref() } {
+        // SAFETY: as above.
+        let lower = unsafe { frame.outer.as_ref() };
+        let waiter = |frame: &Frame| frame.source().source().waiter();
+        if let Some((upper, lower)) = waiter(frame).zip(lower.and_then(waiter)) {
+            see(upper, lower);
+        }
+        upper = frame.outer;
+    }
+}
+
 /// The call on this thread has polled a future that is not done: the thread may now park until it is.
 pub(crate) fn may_park() {
     let news = look(|frame| !frame.may_park.replace(true));

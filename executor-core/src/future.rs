@@ -17,7 +17,7 @@ use crate::{
     error::{Failure, TaskError, TaskId},
     patience,
     state::State,
-    waits::{self, Awaited, Waiter},
+    waits::{self, Awaited},
 };
 
 /// The result that a submitted call will have.
@@ -135,6 +135,9 @@ impl<R> Future<R> {
         if self.0.is_published() || self.0.is_here() {
             return Ok(());
         }
+        if self.comes_soon() {
+            return Ok(());
+        }
         let waiting = waits::enter(|| Awaited::one(self.id()));
         match waiting {
             Ok(_waiting) => {
@@ -149,19 +152,22 @@ impl<R> Future<R> {
 
     /// As [`wait`](Self::wait), without asking whether anything will end it. For a backend that must not return before.
     pub fn wait_regardless(&self) {
-        if self.0.is_here() {
+        if self.0.is_here() || self.comes_soon() {
             return;
         }
-        let _waiting = waits::enter_regardless(|| Waiter::task(self.id()));
+        let _waiting = waits::enter_regardless(Awaited::one(self.id()));
         self.block();
     }
 
-    fn block(&self) {
+    /// Makes the call here, if that can be, or looks for it a little.
+    fn comes_soon(&self) -> bool {
         self.0.run_in_place();
         // Who drives looks by himself, and has better to do meanwhile.
-        if self.0.is_driven() || !patience::look_for(|| self.0.is_published()) {
-            blocking::while_blocked(|| self.0.wait(None));
-        }
+        self.0.is_published() || !self.0.is_driven() && patience::look_for(|| self.0.is_published())
+    }
+
+    fn block(&self) {
+        blocking::while_blocked(|| self.0.wait(None));
     }
 
     fn stuck(&self, stuck: Failure) -> TaskError {

@@ -558,7 +558,12 @@ impl<R> InFlight<R> {
             Order::Completion => {
                 let Some(oldest) = self.unordered.keys().min() else { return Next::End };
                 let oldest = &self.unordered[oldest].future;
-                let arrived = match self.arrivals.try_next() {
+                let in_place = || {
+                    oldest.reader().run_in_place();
+                    self.arrivals.try_next()
+                };
+                let there = self.arrivals.try_next();
+                let arrived = match there.or_else(|| if deadline.is_none() { in_place() } else { None }) {
                     Some(index) => Some(index),
                     None => {
                         let awaited = || Awaited::any(self.unordered.values().map(|chunk| chunk.future.id()));
@@ -567,12 +572,7 @@ impl<R> InFlight<R> {
                             _ => Ok(None), // it ends anyway
                         };
                         match waiting {
-                            Ok(_waiting) => {
-                                if deadline.is_none() {
-                                    oldest.reader().run_in_place();
-                                }
-                                self.arrivals.next(deadline)
-                            }
+                            Ok(_waiting) => self.arrivals.next(deadline),
                             Err(stuck) => match self.arrivals.try_next() {
                                 Some(index) => Some(index),
                                 None => return Next::Stuck(oldest.id(), stuck),

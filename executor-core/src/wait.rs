@@ -348,6 +348,12 @@ impl<F: AsFuture> Pending<F> {
         if let Some(future) = self.try_next() {
             return Some(future);
         }
+        if deadline.is_none() && blocking::current_home().is_some() {
+            self.run_in_place();
+            if let Some(future) = self.try_next() {
+                return Some(future);
+            }
+        }
         let waiting = match deadline {
             None if self.futures.len() <= waits::MANY => {
                 waits::enter(|| Awaited::any(self.futures.values().map(|future| future.as_future().id())))
@@ -359,9 +365,6 @@ impl<F: AsFuture> Pending<F> {
             // One may have arrived meanwhile, after which another one need not be awaited.
             Err(stuck) => return Some(self.try_next().unwrap_or_else(|| panic!("{stuck}"))),
         };
-        if deadline.is_none() && blocking::current_home().is_some() {
-            self.run_in_place();
-        }
         self.arrivals.next(deadline).map(|index| self.take(index))
     }
 

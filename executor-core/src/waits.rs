@@ -6,6 +6,9 @@
 //! limit are not entered, for they end too; nor are threads that make no call; nor is a wait for any of very many, until
 //! few of them are left.
 //!
+//! A call that is made on top of another one, in place, holds that one up. This is entered when the upper one waits, not before:
+//! until then it goes on, and most never wait.
+//!
 //! A task with a limit ends by itself, so whoever waits for it is let go. Its call need not end: it is entered as a
 //! [`Waiter`] of its own, for which only those wait on top of whose calls it is made.
 
@@ -111,46 +114,65 @@ pub(crate) fn enter(awaited: impl FnOnce() -> Awaited) -> Result<Option<Waiting>
     let awaited = awaited();
     let mut waits = WAITS.lock();
     let waits = waits.get_or_insert_default();
+    let mut waiting = Waiting::of_stack(waits);
     // Most often nothing that is awaited waits itself.
     if awaited.waiters().iter().all(|awaited| *awaited == waiter || waits.contains_key(awaited))
         && let Some(cycle) = cycle(waits, waiter, awaited.waiters())
     {
+        waiting.leave(waits);
         return Err(Failure::Deadlock { cycle: cycle.into_iter().map(|waiter| waiter.task).collect() });
     }
-    Ok(Some(Waiting::new(waits, waiter, awaited)))
+    waiting.enter(waits, waiter, awaited);
+    Ok(Some(waiting))
 }
 
-/// As [`enter`], for what cannot be refused: a call that is made on top of another one, and a scope's wait. Those who wait
-/// later at least shall know; who waits already is not woken.
-#[inline]
-pub(crate) fn enter_regardless(awaited: impl FnOnce() -> Waiter) -> Option<Waiting> {
+/// As [`enter`], for what cannot be refused: a scope's wait. Those who wait later at least shall know; who waits already
+/// is not woken.
+pub(crate) fn enter_regardless(awaited: Awaited) -> Option<Waiting> {
     let waiter = current::waiter()?;
-    Some(Waiting::new(WAITS.lock().get_or_insert_default(), waiter, Awaited::One(awaited())))
+    let mut waits = WAITS.lock();
+    let waits = waits.get_or_insert_default();
+    let mut waiting = Waiting::of_stack(waits);
+    waiting.enter(waits, waiter, awaited);
+    Some(waiting)
 }
 
 /// From [`enter`].
 #[derive(Debug)]
 #[must_use = "the wait is known only while the guard lives"]
 pub(crate) struct Waiting {
-    waiter: Waiter,
-    previous: Option<Awaited>,
+    /// Whom it has entered, and as what waiting they were there before.
+    entered: Vec<(Waiter, Option<Awaited>)>,
 }
 
 impl Waiting {
-    fn new(waits: &mut Waits, waiter: Waiter, awaited: Awaited) -> Self {
+    /// Enters the calls that lie below others on this thread's stack.
+    fn of_stack(waits: &mut Waits) -> Self {
+        let mut waiting = Waiting { entered: Vec::new() };
+        current::stacked(|upper, lower| waiting.enter(waits, lower, Awaited::One(upper)));
+        waiting
+    }
+
+    fn enter(&mut self, waits: &mut Waits, waiter: Waiter, awaited: Awaited) {
         // A callback of a task that was run in place waits on behalf of the call that waits already.
-        Waiting { waiter, previous: waits.insert(waiter, awaited) }
+        self.entered.push((waiter, waits.insert(waiter, awaited)));
+    }
+
+    fn leave(&mut self, waits: &mut Waits) {
+        while let Some((waiter, previous)) = self.entered.pop() {
+            match previous {
+                Some(previous) => waits.insert(waiter, previous),
+                None => waits.remove(&waiter),
+            };
+        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut waits = WAITS.lock();
-        let waits = waits.get_or_insert_default();
-        match self.previous.take() {
-            Some(previous) => waits.insert(self.waiter, previous),
-            None => waits.remove(&self.waiter),
-        };
+        if !self.entered.is_empty() {
+            self.leave(WAITS.lock().get_or_insert_default());
+        }
     }
 }
 
