@@ -61,6 +61,7 @@ pub mod future;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gather;
+mod header;
 pub mod levels;
 #[cfg(feature = "transport")]
 pub mod linkage;
