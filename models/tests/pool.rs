@@ -18,6 +18,7 @@ use models::{Explored, are_found, bug};
 use shuttle::{
     Config, MaxSteps, Runner,
     scheduler::{PctScheduler, RandomScheduler},
+    sync::Barrier,
     thread,
 };
 use std::{
@@ -257,30 +258,76 @@ fn a_shutdown_that_stops_all() {
 }
 
 /// The worker is about to sleep, or to leave, as the next call comes.
-fn an_idle_worker(limit: Option<Duration>) {
-    explore(2, move |ends| {
+fn an_idle_worker(limit: Option<Duration>, ends: usize) {
+    explore(ends, move |ends| {
         let mut builder = ThreadPoolExecutor::builder().max_workers(1);
         if let Some(limit) = limit {
             builder = builder.idle_timeout(limit);
         }
         let pool = builder.build().expect("a pool");
+        let mut before = None;
         for round in 0..3 {
-            let call = Call::default();
-            let future = call.submit(&pool);
-            ends.note(call.made());
-            assert_eq!(call.check(&future.result()), 0, "round {round}");
+            let future = pool.spawn(|| current().id());
+            ends.note(usize::from(future.done()));
+            let worker = future.result().expect("it is made");
+            let is_another = before.replace(worker).is_some_and(|before| before != worker);
+            assert!(!is_another || limit.is_some(), "round {round}");
+            ends.note(2 + usize::from(is_another));
         }
     });
 }
 
 #[test]
 fn an_idle_worker_takes_the_next_call() {
-    an_idle_worker(None);
+    an_idle_worker(None, 3);
 }
 
 #[test]
 fn an_idle_worker_leaves_no_call_behind() {
-    an_idle_worker(Some(Duration::from_secs(1)));
+    an_idle_worker(Some(Duration::from_secs(1)), 4);
+}
+
+/// Both workers are needed for calls that wait for each other by other means than futures, whoever has been woken for which of them.
+#[test]
+fn as_many_workers_come_as_are_needed() {
+    explore(3, |ends| {
+        let pool = pool(2);
+        for _ in 0..2 {
+            let gate = Arc::new(Barrier::new(2));
+            let futures = [(); 2].map(|()| {
+                let gate = Arc::clone(&gate);
+                pool.spawn(move || {
+                    gate.wait();
+                    current().id()
+                })
+            });
+            ends.note(futures.iter().filter(|future| future.running()).count());
+            let [first, second] = futures.map(|future| future.result().expect("it is made"));
+            assert_ne!(first, second);
+        }
+    });
+}
+
+/// The only worker waits for a call elsewhere that needs this pool: a spare comes, and goes when it is needed no more.
+#[test]
+fn a_worker_that_waits_elsewhere_is_stood_in_for() {
+    explore(3, |ends| {
+        let (pool, elsewhere) = (pool(1), pool(1));
+        let (here, there) = (Arc::clone(&pool), Arc::clone(&elsewhere));
+        let future = pool.spawn(move || {
+            let worker = current().id();
+            let future = there.spawn(move || here.spawn(|| current().id()).result().expect("it is made"));
+            assert_ne!(future.result().expect("it is made"), worker);
+            worker
+        });
+        let worker = future.result().expect("it is made");
+        // Whichever of the two sleeps, or is on its way out.
+        for _ in 0..2 {
+            ends.note(pool.worker_count().min(2));
+            let next = pool.spawn(|| current().id()).result().expect("it is made");
+            ends.note(if next == worker { 1 } else { 3 });
+        }
+    });
 }
 
 #[test]
