@@ -32,7 +32,7 @@ use std::{
 
 /// Orders of each of two kinds: chosen anew at each step, and with a few changes of who goes first. `MODELS_ROUNDS` says another
 /// number.
-const ROUNDS: u64 = 20_000;
+const ROUNDS: u64 = 30_000;
 
 /// Explores `model`, which must get to so many ends.
 fn explore(ends: usize, model: impl Fn(&'static Explored) + Send + Sync + 'static) {
