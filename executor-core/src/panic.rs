@@ -139,7 +139,8 @@ fn install_hook() {
             let backtrace = Backtrace::capture();
             let origin = Origin {
                 location: info.location().map(ToString::to_string),
-                backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| of_the_call(&backtrace)),
+                backtrace: (backtrace.status() == BacktraceStatus::Captured)
+                    .then(|| of_the_call(backtrace.to_string())),
             };
             LATEST.set(Some(origin));
             IS_SET.set(true);
@@ -156,8 +157,7 @@ pub fn describe(info: &PanicHookInfo<'_>) -> Panic {
 
 /// The frames from where the call panicked to where it was made, which are the user's. All of them where that cannot be told,
 /// as in a program without symbols, and where they are asked for.
-fn of_the_call(backtrace: &Backtrace) -> String {
-    let text = backtrace.to_string();
+fn of_the_call(text: String) -> String {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|how| how == "full") {
         return text;
     }
@@ -176,11 +176,19 @@ fn of_the_call(backtrace: &Backtrace) -> String {
     };
     let raises =
         |frame: &String| begins(frame, &["core::panicking::", "__rustc::rust_begin_unwind", "rust_begin_unwind"]);
-    let makes = |frame: &String| begins(frame, &["executor_core::", "executor_thread::", "executor_process::"]);
+    // What was inlined has a name without a path; but there is its place, which is this crate's.
+    let makes = |frame: &String| {
+        begins(frame, &["executor_core::", "executor_thread::", "executor_process::"]) || frame.contains(own_sources())
+    };
     let Some(first) = frames.iter().position(raises) else { return text };
     let first = first + frames[first..].iter().take_while(|frame| raises(frame)).count();
     let length = frames[first..].iter().position(makes).unwrap_or(frames.len() - first);
     if length == 0 { text } else { frames[first..first + length].join("\n") }
+}
+
+/// Where the sources of this crate lie, as the compiler was told.
+fn own_sources() -> &'static str {
+    file!().trim_end_matches("panic.rs")
 }
 
 fn message_of(payload: &dyn Any) -> String {
@@ -220,6 +228,21 @@ mod tests {
         assert!(contains.unwrap());
         let silent = panic_of(|| panic::resume_unwind(Box::new("silent")));
         assert_eq!((silent.message.as_str(), silent.location), ("silent", None));
+    }
+
+    /// FUT-10: whether names have paths, as in a program as it is developed, or only places, as where they were inlined.
+    #[test]
+    fn a_backtrace_ends_where_the_call_was_made() {
+        let own = own_sources();
+        for made in
+            ["10: executor_core::work::Single<F>::run".to_owned(), format!("call<u32>\n     at ./{own}work.rs:36:9")]
+        {
+            let frames = ["5: rust_begin_unwind", "6: core::panicking::panic_fmt", "7: deep\n     at src/main.rs:1:2"];
+            let all = frames.iter().copied().chain([&*made, "12: main"]).collect::<Vec<_>>().join("\n");
+            assert_eq!(of_the_call(all), frames[2]);
+        }
+        let unknown = "1: main\n2: start";
+        assert_eq!(of_the_call(unknown.to_owned()), unknown);
     }
 
     #[test]

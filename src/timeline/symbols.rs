@@ -7,8 +7,11 @@ use std::{ffi::c_void, panic::Location};
 /// closure, of which a function pointer leads to code that is the same for all of its type.
 pub(super) fn name(function: Function, site: &Location<'_>) -> String {
     let symbol = function.address.and_then(symbol).or_else(|| function.name.map(str::to_owned));
+    // In an optimised program, a closure is inlined in what calls it, which is named by the closure's type.
+    let is_closure =
+        |symbol: &String| ["core::ops::function", "{{closure}}", "{closure"].iter().any(|part| symbol.contains(part));
     match symbol {
-        Some(symbol) if !symbol.contains("core::ops::function") && !symbol.contains("{{closure}}") => symbol,
+        Some(symbol) if !is_closure(&symbol) => symbol,
         _ => format!("closure at {}:{}", site.file(), site.line()),
     }
 }
@@ -32,6 +35,7 @@ mod tests {
     use executor_thread::ThreadPoolExecutor;
     use std::sync::{Arc, Mutex};
 
+    #[inline(never)]
     fn a_function_with_a_name(x: u64) -> u64 {
         x + 1
     }
