@@ -17,15 +17,17 @@ use crate::{
     task::Task,
 };
 
+/// What stands in `worked`.
 const BUSY: u64 = 1;
-const TAKEN: u64 = 2;
+const IN_HAND: u64 = 2;
+const TAKEN: u64 = 4;
 
 /// A worker's place, apart from what others write.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Seat {
     worker: String,
-    /// Twice the tasks that it has taken out of its pool's queue, ever; and one more while it is busy.
+    /// Whether it is busy, and has a task in hand; and, above that, the tasks that it has taken out of its pool's queue, ever.
     worked: AtomicU64,
     /// Tasks that it has put into that queue, ever.
     pushed: AtomicU64,
@@ -38,6 +40,17 @@ pub struct Seat {
     done: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
+}
+
+/// From [`Seat::worked`].
+#[derive(Clone, Copy, Debug)]
+pub struct Worked {
+    /// How many tasks the worker has taken out of its pool's queue, ever.
+    pub taken: u64,
+    /// Whether it is busy.
+    pub is_busy: bool,
+    /// Whether it has a task in hand of which it has not begun the call. It may be about to cancel it.
+    pub has_in_hand: bool,
 }
 
 impl Seat {
@@ -58,36 +71,38 @@ impl Seat {
         }
     }
 
-    /// The worker has taken a task out of its pool's queue, and is busy from now on.
+    /// The worker has taken a task out of its pool's queue: it is busy from now on, and has the task in hand until it
+    /// [begins](Self::begin) its call or [is idle](Self::be_idle).
     #[inline]
     pub fn take(&self) {
-        self.add_to_worked(TAKEN + BUSY);
+        self.change_worked(|worked| (worked | BUSY | IN_HAND) + TAKEN);
     }
 
     /// The worker is busy with what was in no queue.
     #[inline]
     pub fn be_busy(&self) {
-        self.add_to_worked(BUSY);
+        self.change_worked(|worked| worked | BUSY);
     }
 
     /// The worker is no longer busy. Whoever has seen the outcome of its call sees that, too.
     #[inline]
     pub fn be_idle(&self) {
-        self.add_to_worked(BUSY.wrapping_neg());
+        self.change_worked(|worked| worked & !(BUSY | IN_HAND));
     }
 
-    fn add_to_worked(&self, change: u64) {
+    fn change_worked(&self, change: impl FnOnce(u64) -> u64) {
         // Nobody else writes it.
         let worked = self.worked.load(Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `worked`: who sees that a task was taken sees that it was put there.
-        self.worked.store(worked.wrapping_add(change), Ordering::Release);
+        // ORDERING: Release pairs with the Acquire in `worked`: who sees that a task was taken sees that it was put there, and who
+        // sees it no longer in hand sees what became of it.
+        self.worked.store(change(worked), Ordering::Release);
     }
 
-    /// How many tasks it has taken out of its pool's queue, ever, and whether it is busy.
-    pub fn worked(&self) -> (u64, bool) {
-        // ORDERING: Acquire, see `add_to_worked`.
+    /// What it does with its pool's tasks.
+    pub fn worked(&self) -> Worked {
+        // ORDERING: Acquire, see `change_worked`.
         let worked = self.worked.load(Ordering::Acquire);
-        (worked / TAKEN, worked % TAKEN == BUSY)
+        Worked { taken: worked / TAKEN, is_busy: worked & BUSY != 0, has_in_hand: worked & IN_HAND != 0 }
     }
 
     /// The worker is about to put a task into its pool's queue.
@@ -111,6 +126,7 @@ impl Seat {
         self.since.store(now(), Ordering::Relaxed);
         // ORDERING: Release pairs with the load in `look`: who sees the task sees the rest.
         self.task.store(id.number(), Ordering::Release);
+        self.change_worked(|worked| worked & !IN_HAND);
     }
 
     /// It is over. By the worker itself.

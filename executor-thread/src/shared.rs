@@ -110,6 +110,15 @@ struct Crew {
     handles: Vec<JoinHandle<()>>,
 }
 
+/// What there is to do, and who does it.
+struct Load {
+    queued: usize,
+    /// Threads that have something to do.
+    busy: usize,
+    /// Tasks that were taken out of the queue, and have not begun.
+    in_hand: usize,
+}
+
 /// Where a task goes that somebody submits.
 enum Admitted {
     ToQueue(Option<Permit>),
@@ -199,7 +208,7 @@ impl Shared {
     fn leave_seat(&self, seat: &Arc<Seat>) {
         let mut seats = self.seats.lock();
         seats.retain(|taken| !Arc::ptr_eq(taken, seat));
-        self.taken.fetch_add(seat.worked().0, Ordering::SeqCst);
+        self.taken.fetch_add(seat.worked().taken, Ordering::SeqCst);
         self.pushed.0.fetch_add(seat.pushed(), Ordering::SeqCst);
         seat.leave_to(&self.counters);
     }
@@ -477,16 +486,22 @@ impl Shared {
 
     /// How many tasks are queued, and how many threads have one. Exact where nobody is about to change it.
     pub(crate) fn load(&self) -> (usize, usize) {
+        let Load { queued, busy, .. } = self.look();
+        (queued, busy)
+    }
+
+    fn look(&self) -> Load {
         // Under the lock under which who leaves hands over what he has taken.
         let seats = self.seats.lock();
         // ORDERING: SeqCst, see `accept`. What was taken is read first: so no more can be taken than were put there.
-        let (mut taken, mut busy) = (self.taken.load(Ordering::SeqCst), 0);
-        for (by_it, is_busy) in seats.iter().map(|seat| seat.worked()) {
-            taken += by_it;
-            busy += usize::from(is_busy);
+        let (mut taken, mut busy, mut in_hand) = (self.taken.load(Ordering::SeqCst), 0, 0);
+        for worked in seats.iter().map(|seat| seat.worked()) {
+            taken += worked.taken;
+            busy += usize::from(worked.is_busy);
+            in_hand += usize::from(worked.has_in_hand);
         }
         let pushed = self.pushed.0.load(Ordering::SeqCst) + seats.iter().map(|seat| seat.pushed()).sum::<u64>();
-        ((pushed - taken) as usize, busy)
+        Load { queued: (pushed - taken) as usize, busy, in_hand }
     }
 
     /// The next task for the worker at this seat, which is busy from now on.
@@ -502,13 +517,12 @@ impl Shared {
                 seat.be_idle();
                 self.stale.fetch_add(1, Ordering::SeqCst);
             } else if self.broken.get().is_some() {
-                seat.be_idle();
                 self.fail_taken(task);
-            } else if self.cancelling.load(Ordering::SeqCst) {
                 seat.be_idle();
-                // ORDERING: SeqCst; a shutdown reads it when this thread has left, or merely tells less.
+            } else if self.cancelling.load(Ordering::SeqCst) {
                 self.cancelled_in_motion.fetch_add(usize::from(task.cancel()), Ordering::SeqCst);
                 self.counters.was_void();
+                seat.be_idle(); // only now: a shutdown may wait for it
             } else {
                 return Some(task);
             }
@@ -798,10 +812,12 @@ impl Shared {
         self.forget_cancelled_pauses();
         let mut cancelled = 0;
         if how.cancels_pending() {
-            for task in iter::from_fn(|| self.take_queued()) {
-                self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
-                cancelled += usize::from(task.cancel());
-                self.counters.was_void();
+            cancelled += self.cancel_queued();
+            // What was between the queue and a worker is cancelled by that, if it saw the flag. But a callback of such a one, which
+            // may be who shuts down, would wait for itself.
+            while !self.is_home() && self.is_in_motion() {
+                thread::yield_now();
+                cancelled += self.cancel_queued();
             }
         }
         if self.gives_up() {
@@ -817,6 +833,23 @@ impl Shared {
         let in_motion = self.cancelled_in_motion.swap(0, Ordering::SeqCst);
         let stale = self.stale.swap(0, Ordering::SeqCst);
         ShutdownReport::new(found.saturating_sub(stale), cancelled + in_motion, self.unfinished())
+    }
+
+    /// Cancels what is in the queue. Returns how many of them this cancelled.
+    fn cancel_queued(&self) -> usize {
+        let mut cancelled = 0;
+        for task in iter::from_fn(|| self.take_queued()) {
+            self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
+            cancelled += usize::from(task.cancel());
+            self.counters.was_void();
+        }
+        cancelled
+    }
+
+    /// Whether a task is in the queue, or with a worker that has not begun its call.
+    fn is_in_motion(&self) -> bool {
+        let Load { queued, in_hand, .. } = self.look();
+        queued + in_hand > 0
     }
 
     fn unfinished(&self) -> usize {

@@ -224,7 +224,9 @@ fn a_shutdown_against_submits(how: fn() -> Shutdown, ends: usize) {
             assert!(futures.iter().all(Future::done), "{report:?}");
         }
         for (call, future) in calls.iter().zip(futures) {
+            let is_done = future.done();
             let end = call.check(&future.result());
+            assert!(end == 0 || is_done, "it was cancelled after the shutdown had returned: {report:?}");
             assert!(end == 0 || end == 1 && how().cancels_pending(), "what was accepted before is made, or cancelled");
             ends.note(end);
         }
