@@ -8,8 +8,10 @@
 //! What a task submits goes to the end of its worker's own queue, but only while the injector is empty: then it is the youngest of
 //! all there too, and workers that submit need not meet at one place.
 //!
-//! So tasks begin in the order of their submission: exactly with one worker, and with several but for a batch that is
-//! just being moved.
+//! So tasks begin in the order of their submission: exactly with one worker, and with several as far as each works through its own
+//! batch. A batch is moved under a lock, under which a worker looks at the others' queues once more before it takes from the injector.
+//! Without it, one that found nothing there, since a batch was just being moved, would take a younger task, and if that never
+//! returned, an older one could wait for ever.
 //!
 //! Tasks of other than normal priority wait apart, behind a lock that is only taken while there are any.
 
@@ -27,6 +29,8 @@ use std::iter;
 /// The tasks of one pool.
 pub(crate) struct Queue {
     injector: Injector<Task>,
+    /// Held by who takes from the injector.
+    taking: Mutex<()>,
     /// Those of other than normal priority, and whose turn it is.
     levels: Mutex<(Levels<Task>, Turns)>,
     /// How many of them there are.
@@ -53,6 +57,7 @@ impl Queue {
         let locals: Vec<_> = iter::repeat_with(Worker::new_fifo).take(workers).collect();
         Queue {
             injector: Injector::new(),
+            taking: Mutex::default(),
             levels: Mutex::default(),
             levelled: AtomicUsize::new(0),
             stealers: locals.iter().map(Worker::stealer).collect(),
@@ -121,14 +126,17 @@ impl Queue {
 
     #[inline]
     fn pop_normal(&self, local: Option<&Local>) -> Option<Task> {
-        match local {
-            Some(Local(local)) => local
-                .pop()
-                .or_else(|| self.steal_from_workers())
-                .or_else(|| retry(|| self.injector.steal_batch_and_pop(local))),
-            // Without keeping others.
-            None => self.steal_from_workers().or_else(|| retry(|| self.injector.steal())),
-        }
+        local.and_then(|Local(local)| local.pop()).or_else(|| self.steal_from_workers()).or_else(|| {
+            if self.injector.is_empty() {
+                return None;
+            }
+            let _taking = self.taking.lock();
+            self.steal_from_workers().or_else(|| match local {
+                Some(Local(local)) => retry(|| self.injector.steal_batch_and_pop(local)),
+                // Without keeping others.
+                None => retry(|| self.injector.steal()),
+            })
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
