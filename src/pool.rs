@@ -32,8 +32,9 @@ type UsualBuilder = ThreadPoolExecutorBuilder;
 ///
 /// # Dropping it terminates it
 /// As leaving Python's `with Pool() as pool:` does, and **unlike an [`Executor`]**, which waits when it is dropped: what has not begun is
-/// cancelled, what runs is stopped, and nobody waits for that. A program that ends drops its pools. To have everything done,
-/// [`join`](Self::join) the pool, or use [`scope`](Self::scope), which does.
+/// cancelled, and what runs is stopped. Worker processes end soon, and that is waited for, so that what they have written is not lost;
+/// nobody waits for threads. A program that ends drops its pools. To have everything done, [`join`](Self::join) the pool, or use
+/// [`scope`](Self::scope), which does.
 ///
 /// # Functions and arguments
 /// As everywhere: `fn` items, and closures that capture nothing; several arguments are a tuple, for which `starmap` takes a

@@ -1,12 +1,17 @@
 //! Examples that no other test runs, as a user runs them.
 
 use crate::support::{eventually, example, interrupts_are_ignored, runs};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process_group},
+};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read, Write},
+    iter,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Command, Stdio},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -81,6 +86,29 @@ fn pool_apply_prints_results_in_order() {
     let expected = ["ready: false, successful: None\n", ready]
         .map(|before| format!("apply: 27\n{cubes}{before}{ready}get: 3\n{failed}"));
     assert!(expected.contains(&said), "{said}");
+}
+
+/// POOL-19 [processes]: though a pool that is dropped is terminated, a program that ends then has printed what its workers wrote. Here its
+/// standard error takes nothing for a while.
+#[test]
+fn what_workers_wrote_outlasts_a_dropped_pool() {
+    let (mut heard, stderr) = io::pipe().unwrap();
+    fcntl_setfl(&stderr, OFlags::NONBLOCK).unwrap();
+    let filled: usize = iter::from_fn(|| (&stderr).write(&[b'.'; 4096]).ok()).sum();
+    fcntl_setfl(&stderr, OFlags::empty()).unwrap();
+    let mut child = Command::new(example("pool_apply")).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.into_iter().any(|line| line == "ready: true, successful: Some(false)"));
+    // Long enough for one that does not wait to be gone.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) && child.try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(10));
+    }
+    let mut bytes = Vec::new();
+    heard.read_to_end(&mut bytes).unwrap();
+    let words = String::from_utf8_lossy(&bytes[filled..]);
+    assert!(words.contains("attempt to divide by zero"), "{words}");
+    assert!(child.wait().unwrap().success());
 }
 
 /// POOL-03, POOL-06, POOL-11, POOL-13, in the tutorials' form.

@@ -18,7 +18,7 @@ use crate::{inbox::Shared, teller::Teller};
 const FULL_BYTES: usize = 1 << 20;
 
 /// How long the end of a pool waits for what is still to be printed.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Prints on a thread of its own, which starts with the first output.
 pub(crate) struct Echo {

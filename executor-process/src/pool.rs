@@ -24,6 +24,7 @@ use std::{
 
 use crate::{
     builder::{self, ProcessPoolExecutorBuilder},
+    echo,
     engine::Engine,
     inbox::{Choices, Shared, Stop},
     os::InnerThreads,
@@ -69,6 +70,8 @@ pub struct ProcessPoolExecutor {
     driver: Mutex<Option<JoinHandle<()>>>,
     /// A shutdown was asked for by name: dropping the pool has nothing left to decide.
     dismissed: AtomicBool,
+    /// The workers are being stopped.
+    stops: AtomicBool,
 }
 
 impl ProcessPoolExecutor {
@@ -168,7 +171,13 @@ impl ProcessPoolExecutor {
         let driven = Arc::clone(&engine);
         let driver =
             thread::Builder::new().name(format!("{}-driver", shared.chosen.name_prefix)).spawn(move || driven.run())?;
-        Ok(ProcessPoolExecutor { shared, engine, driver: Mutex::new(Some(driver)), dismissed: AtomicBool::new(false) })
+        Ok(ProcessPoolExecutor {
+            shared,
+            engine,
+            driver: Mutex::new(Some(driver)),
+            dismissed: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
+        })
     }
 
     /// Encodes a task that was admitted, on the thread that submits it: errors are there at once, and the driver runs no
@@ -252,19 +261,28 @@ impl ProcessPoolExecutor {
         self.shared.close(|_| ());
         let cancelled = if how.cancels_pending() { self.shared.cancel_pending() } else { 0 };
         if let Some(stop) = stop {
+            // ORDERING: Relaxed; as `dismissed`.
+            self.stops.store(true, Ordering::Relaxed);
             self.shared.order(|inbox| {
                 inbox.gives_up = true;
                 inbox.stop = Some(stop);
             });
         }
-        let inside = blocking::current_home() == Some(self.shared.home);
-        if !inside && !how.is_no_wait() {
-            blocking::while_blocked(|| {
-                self.wait_for_driver(deadline);
-                self.shared.chosen.observers.iter().for_each(|observers| observers.flush(deadline));
-            });
+        if !how.is_no_wait() {
+            self.wait_for_end(deadline);
         }
         ShutdownReport::new(found, cancelled, self.shared.unfinished())
+    }
+
+    /// Unless this thread is what the end would wait for.
+    fn wait_for_end(&self, deadline: Option<Instant>) {
+        if blocking::current_home() == Some(self.shared.home) {
+            return;
+        }
+        blocking::while_blocked(|| {
+            self.wait_for_driver(deadline);
+            self.shared.chosen.observers.iter().for_each(|observers| observers.flush(deadline));
+        });
     }
 
     fn wait_for_driver(&self, deadline: Option<Instant>) {
@@ -337,11 +355,15 @@ impl Executor for ProcessPoolExecutor {
 }
 
 /// Waits for everything that was submitted, unless another [`DropPolicy`](executor_core::DropPolicy) was chosen; in a
-/// panic, cancels first what has not begun. After a [`shutdown`](Executor::shutdown) it does nothing.
+/// panic, cancels first what has not begun. After a [`shutdown`](Executor::shutdown) that stops what runs it waits for the workers'
+/// end, which comes soon, so that what they wrote is passed on; after any other shutdown it does nothing.
 impl Drop for ProcessPoolExecutor {
     fn drop(&mut self) {
         if !self.dismissed.load(Ordering::Relaxed) {
             self.shut_down(self.shared.chosen.drop_policy.shutdown());
+        }
+        if self.stops.load(Ordering::Relaxed) {
+            self.wait_for_end(Instant::now().checked_add(self.shared.chosen.kill_grace + echo::LAST_WAIT));
         }
     }
 }
