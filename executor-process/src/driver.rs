@@ -376,6 +376,7 @@ impl Driver {
             Ended::Again(parcel, pause) => {
                 let at = timer::after(pause);
                 self.due_at(Some(at));
+                self.needs_thread |= self.is_closing; // what pauses then is looked at now and then
                 self.pausing.insert((at, parcel.id().number()), parcel);
                 self.shared.tally.retried.fetch_add(1, Ordering::Relaxed);
                 self.count_pausing();

@@ -905,11 +905,50 @@ impl Retries for Shared {
             self.cancelled_in_motion.fetch_add(self.give_up_pausing(), Ordering::SeqCst);
             return;
         }
+        // ORDERING: SeqCst, against `close`: either this sees it, or whoever waits for the end sees the pause.
+        if self.is_closed() {
+            let _crew = self.crew.lock();
+            // WAKES: threads in `wait_for_everybody` (predicate: nothing pauses; they wait in another way while something does).
+            // They hold the lock from their look until they wait.
+            self.everybody_left.notify_all();
+        }
         let pool = Arc::clone(&self); // lives as long as something is to be done
         match timer::at(at, move || pool.resume(at)) {
             Ok(entry) => entry.keep(),
             // No pause, then: the pool's own threads are there.
             Err(_) => self.resume(at),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// SHD-01: somebody waits for the end already when a call fails that is to be tried again much later, and then that is cancelled.
+    #[test]
+    fn a_pause_that_begins_during_a_shutdown_can_be_cancelled() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let one = NonZeroUsize::MIN;
+        let pool = Arc::new(Shared::new(one, ThreadPoolExecutorBuilder::default()).unwrap());
+        let (let_go, held) = mpsc::channel::<()>();
+        let (busy, made) = Task::local(move || _ = held.recv());
+        pool.execute(busy);
+        let began = Instant::now();
+        thread::scope(|scope| {
+            let shutdown = scope.spawn(|| pool.dismiss(Shutdown::wait()));
+            while !pool.is_closed() {
+                thread::yield_now();
+            }
+            std::thread::sleep(Duration::from_millis(50)); // until it waits, or else this shows nothing
+            let (again, future) = Task::local(|| ());
+            Arc::clone(&pool).retry(again, MINUTE);
+            assert!(future.cancel());
+            drop(let_go);
+            assert!(shutdown.join().unwrap().is_complete());
+        });
+        assert!(made.result().is_ok());
+        assert!(began.elapsed() < MINUTE / 2, "it waited for the pause to end");
     }
 }
