@@ -2,8 +2,10 @@
 
 use crate::support::{DEADLINE, Gate, Limit, eventually, pass, promptly, tries};
 use concurrent_futures::{
-    ALL_COMPLETED, Executor, Future, ProcessPoolExecutor, RetryPolicy, Shutdown, TaskError, TaskId, TaskOptions,
-    ThreadPoolExecutor, WaitError, as_completed, current_task, wait,
+    ALL_COMPLETED, Executor, Future, Pool, ProcessPoolExecutor, RetryPolicy, Shutdown, TaskError, TaskId, TaskOptions,
+    ThreadPoolExecutor, WaitError, as_completed, current_task,
+    parallel::{Parallel, delayed},
+    wait,
 };
 use futures::{
     executor::block_on,
@@ -978,4 +980,65 @@ fn attempts_copy_what_they_need() {
     assert!(kept.wait_timeout(DEADLINE));
     kept.result().unwrap();
     assert_eq!(pool.submit(|x: u8| x, 1).result().unwrap(), 1);
+}
+
+/// PEB-04, JOB-23 [threads]: what runs is asked to stop last, so that its worker begins nothing else. Here one of those that wait is slow to
+/// go.
+#[test]
+fn what_waits_is_cancelled_before_what_runs_is_asked_to_stop() {
+    static BEGAN: AtomicUsize = AtomicUsize::new(0);
+
+    #[derive(Serialize, Deserialize)]
+    struct Item(u32);
+
+    impl Drop for Item {
+        fn drop(&mut self) {
+            // Long enough for a worker that has nothing else to do.
+            let came = Instant::now();
+            while self.0 == 2 && BEGAN.load(Ordering::SeqCst) < 2 && came.elapsed() < Duration::from_millis(100) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn call(item: Item) -> u32 {
+        BEGAN.fetch_add(1, Ordering::SeqCst);
+        while !current_task().is_cancelled() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        item.0
+    }
+
+    let items = || (1..=3).map(Item);
+    let is_called = || eventually("the first is called", || BEGAN.load(Ordering::SeqCst) == 1);
+    let executor = pool(1);
+    let pool = Pool::from(Arc::clone(&executor));
+    for way in ["cancelled", "unordered, cancelled", "dropped", "all at once", "Parallel"] {
+        BEGAN.store(0, Ordering::SeqCst);
+        match way {
+            "all at once" => {
+                let whole = pool.map_async(call, items());
+                is_called();
+                assert!(whole.cancel());
+            }
+            "Parallel" => {
+                let parallel = Parallel::new().backend(Arc::clone(&executor) as Arc<dyn Executor>);
+                let results = parallel.batch_size(1).pre_dispatch("all").generator(items().map(delayed(call)));
+                is_called();
+                drop(results);
+            }
+            _ => {
+                let map = executor.map(call, items()).chunk_size(1);
+                let map = if way == "unordered, cancelled" { map.unordered() } else { map };
+                let mut map = map.start();
+                is_called();
+                if way != "dropped" {
+                    map.cancel();
+                }
+            }
+        }
+        // The worker is there for another call when the first has stopped.
+        assert_eq!(pool.apply(|x: u32| x, 7).unwrap(), 7);
+        assert_eq!(BEGAN.load(Ordering::SeqCst), 1, "{way}");
+    }
 }

@@ -183,7 +183,8 @@ impl<R: Send + 'static> Gather<R> {
     fn cancel(gather: &Weak<Self>) {
         let Some(gather) = gather.upgrade() else { return };
         let chunks = gather.gathered.lock().chunks.len();
-        for index in 0..chunks {
+        // From the youngest to the oldest: a call that is asked to stop leaves its worker to the next one, which must not begin.
+        for index in (0..chunks).rev() {
             let mut gathered = gather.gathered.lock();
             let chunk = match gathered.chunks.get_mut(index) {
                 Some(chunk @ Chunk::Awaited(_)) => mem::replace(chunk, Chunk::Cancelling { has_arrived: false }),

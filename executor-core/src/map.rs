@@ -16,6 +16,7 @@
 //! what is left, as far as the input knows its length, so the end is not one long chunk on one worker.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     error, fmt,
     iter::FusedIterator,
@@ -437,9 +438,7 @@ where
     pub fn cancel(&mut self) {
         self.items = None;
         self.held = None;
-        for chunk in self.in_flight.ordered.iter().chain(self.in_flight.unordered.values()) {
-            chunk.future.cancel();
-        }
+        self.in_flight.cancel();
     }
 
     /// Ends the map, whose limit has passed.
@@ -453,7 +452,7 @@ where
     fn close(&mut self) {
         self.items = None;
         self.held = None;
-        self.in_flight.cancel();
+        self.in_flight.abandon();
         self.current = Current::nothing();
     }
 }
@@ -477,7 +476,7 @@ impl<I: Iterator, R: Value> FusedIterator for Map<'_, I, R> where I::Item: Value
 
 impl<I: Iterator, R> Drop for Map<'_, I, R> {
     fn drop(&mut self) {
-        self.in_flight.cancel();
+        self.in_flight.abandon();
     }
 }
 
@@ -588,10 +587,19 @@ impl<R> InFlight<R> {
         }
     }
 
-    fn cancel(&mut self) {
-        for chunk in self.ordered.drain(..).chain(self.unordered.drain().map(|(_, chunk)| chunk)) {
+    /// From the youngest to the oldest: a call that is asked to stop leaves its worker to the next one, which must not begin.
+    fn cancel(&self) {
+        let mut unordered: Vec<_> = self.unordered.iter().collect();
+        unordered.sort_unstable_by_key(|(index, _)| Reverse(**index));
+        for chunk in unordered.into_iter().map(|(_, chunk)| chunk).chain(self.ordered.iter().rev()) {
             chunk.future.cancel();
         }
+    }
+
+    fn abandon(&mut self) {
+        self.cancel();
+        self.ordered.clear();
+        self.unordered.clear();
     }
 }
 

@@ -217,7 +217,9 @@ impl<I, R: Value> Dispatch<I, R> {
         self.calls = None;
         self.ahead = None;
         self.held = None;
-        for future in self.under_way.pending() {
+        // From the youngest to the oldest: a call that is asked to stop leaves its worker to the next one, which must not begin.
+        let under_way: Vec<_> = self.under_way.pending().collect();
+        for future in under_way.into_iter().rev() {
             if future.done() {
                 unused += self.places[&future.id()].len();
             } else if !future.cancel() {
