@@ -217,6 +217,12 @@ impl Producer {
         Ok(self.size - filled as usize)
     }
 
+    /// Whether bytes can be written now, or something is wrong.
+    fn has_room(&self) -> bool {
+        // ORDERING: Relaxed; `room` follows before anything is written.
+        self.written.wrapping_sub(self.positions().read.0.load(Ordering::Relaxed)) != self.size as u64
+    }
+
     /// Makes the ring large, if it is empty.
     #[cold]
     fn grow(&mut self) -> Result<(), Astray> {
@@ -450,8 +456,8 @@ impl ParentRings {
     }
 
     /// Whether there is room for what is to be sent, or something is wrong.
-    pub(crate) fn has_room(&mut self) -> bool {
-        self.requests.room() != Ok(0)
+    pub(crate) fn has_room(&self) -> bool {
+        self.requests.has_room()
     }
 
     /// On which processor the parent sends.
@@ -556,9 +562,7 @@ impl<B: Fn()> WorkerRequests<B> {
                 return requests.has_more();
             }
             let ready = || requests.has_more() || closed();
-            if !patience.spin(ready, || is_here(words)) {
-                words.sleep(&*bell, ASLEEP, ready);
-            }
+            patience.wait(ready, || is_here(words), || words.sleep(&*bell, ASLEEP, ready));
         }
     }
 }
@@ -598,12 +602,12 @@ impl<B: Fn()> WorkerReplies<B> {
             }
             if sent == 0 {
                 let Self { replies, patience, bell } = self;
-                // An error is met again above.
-                let mut has_room = || replies.room() != Ok(0);
+                let has_room = || replies.has_room();
                 match room {
                     Room::Napping => thread::sleep(NAP),
-                    Room::Asleep if patience.spin(&mut has_room, || is_here(words)) => {}
-                    Room::Asleep => words.sleep(&*bell, WANTS_ROOM, has_room),
+                    Room::Asleep => {
+                        patience.wait(has_room, || is_here(words), || words.sleep(&*bell, WANTS_ROOM, has_room));
+                    }
                 }
             }
         }
@@ -678,22 +682,29 @@ impl Patience {
         Patience { now: most, most }
     }
 
-    /// Looks until `is_ready`. `false`: it did so for long enough, or it would be `in_the_way`.
-    fn spin(&mut self, mut is_ready: impl FnMut() -> bool, in_the_way: impl Fn() -> bool) -> bool {
+    /// Looks until `is_ready`, but not for too long, nor where that would be `in_the_way`: then it sleeps.
+    fn wait(&mut self, is_ready: impl Fn() -> bool, in_the_way: impl Fn() -> bool, sleep: impl FnOnce()) {
         let began = Instant::now();
+        let came = self.look(began, is_ready, in_the_way);
+        if !came {
+            sleep();
+        }
+        // Also if it slept, but so shortly that looking on would have cost less: whoever looks for too short a time would never
+        // find that out by looking.
+        let pays = came || began.elapsed() < 2 * self.most;
+        let now = if pays { self.now * 2 } else { self.now / 2 };
+        self.now = now.clamp(self.most / 64, self.most);
+    }
+
+    fn look(&self, began: Instant, is_ready: impl Fn() -> bool, in_the_way: impl Fn() -> bool) -> bool {
         loop {
             for _ in 0..32 {
                 if is_ready() {
-                    self.now = (self.now * 2).clamp(self.most / 64, self.most);
                     return true;
                 }
                 hint::spin_loop();
             }
-            if in_the_way() {
-                return false;
-            }
-            if began.elapsed() >= self.now {
-                self.now = (self.now / 2).max(self.most / 64);
+            if in_the_way() || began.elapsed() >= self.now {
                 return false;
             }
         }
@@ -841,6 +852,23 @@ mod tests {
         worker.receive(&mut got, usize::MAX).unwrap();
         assert!(got == sent.concat());
         assert_eq!(sizes, [SMALL_BYTES, SMALL_BYTES, LARGE_BYTES, LARGE_BYTES, LARGE_BYTES, LARGE_BYTES]);
+    }
+
+    /// A call there and back takes longer than the shortest look, and much less than a sleep.
+    #[test]
+    fn who_looks_too_shortly_learns_it_by_sleeping_shortly() {
+        const MINUTE: Duration = Duration::from_secs(64);
+        let mut patience = Patience { now: MINUTE / 64, most: MINUTE };
+        for expected in [2, 4, 8, 16, 32, 64, 64] {
+            patience.wait(|| false, || true, || ());
+            assert_eq!(patience.now, Duration::from_secs(expected));
+        }
+        let mut patience = Patience::new(Duration::from_nanos(64));
+        for expected in [32, 16, 8, 4, 2, 1, 1] {
+            patience.wait(|| false, || false, || thread::sleep(Duration::from_micros(1)));
+            assert_eq!(patience.now, Duration::from_nanos(expected));
+        }
+        patience.wait(|| true, || false, || panic!("it was there"));
     }
 
     /// Whatever stands in the words of the other side is an error at worst.
