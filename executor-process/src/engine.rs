@@ -219,14 +219,13 @@ impl Engine {
             let late = deadline.is_some_and(|deadline| deadline <= now);
             let nap = turns.driver.nap();
             let patience = if nap.is_some() { WAITER_NAPS } else { patience };
-            if late
-                || now.duration_since(*since.get_or_insert(now)) >= patience
-                || nap.is_none() && turns.driver.is_in_the_way(this_cpu())
-            {
+            if late || now.duration_since(*since.get_or_insert(now)) >= patience {
                 return;
             }
             match nap {
                 Some(nap) => thread::sleep(nap),
+                // As workers do (`ring.rs`).
+                None if turns.driver.is_in_the_way(this_cpu()) => thread::yield_now(),
                 None => (0..8).for_each(|_| hint::spin_loop()),
             }
         }

@@ -682,7 +682,9 @@ impl Patience {
         Patience { now: most, most }
     }
 
-    /// Looks until `is_ready`, but not for too long, nor where that would be `in_the_way`: then it sleeps.
+    /// Looks until `is_ready`, but not for too long, and then sleeps. Where it would be `in_the_way` of who is to make it ready, it offers
+    /// its processor between two looks. If both slept in turns instead, one of them at a time could run, and they would stay on one
+    /// processor beside an idle one.
     fn wait(&mut self, is_ready: impl Fn() -> bool, in_the_way: impl Fn() -> bool, sleep: impl FnOnce()) {
         let began = Instant::now();
         let came = self.look(began, is_ready, in_the_way);
@@ -704,8 +706,11 @@ impl Patience {
                 }
                 hint::spin_loop();
             }
-            if in_the_way() || began.elapsed() >= self.now {
+            if began.elapsed() >= self.now {
                 return false;
+            }
+            if in_the_way() {
+                thread::yield_now();
             }
         }
     }
@@ -857,11 +862,10 @@ mod tests {
     /// A call there and back takes longer than the shortest look, and much less than a sleep.
     #[test]
     fn who_looks_too_shortly_learns_it_by_sleeping_shortly() {
-        const MINUTE: Duration = Duration::from_secs(64);
-        let mut patience = Patience { now: MINUTE / 64, most: MINUTE };
-        for expected in [2, 4, 8, 16, 32, 64, 64] {
-            patience.wait(|| false, || true, || ());
-            assert_eq!(patience.now, Duration::from_secs(expected));
+        let mut patience = Patience { now: Duration::from_millis(10), most: Duration::from_millis(640) };
+        for expected in [20, 40, 80] {
+            patience.wait(|| false, || false, || ());
+            assert_eq!(patience.now, Duration::from_millis(expected));
         }
         let mut patience = Patience::new(Duration::from_nanos(64));
         for expected in [32, 16, 8, 4, 2, 1, 1] {
