@@ -26,10 +26,11 @@ mod workers;
 
 use rivals::{
     contest::Pools,
-    curves::{self, Curve, Growth},
+    curves::{self, Curve, Growth, Measured},
     options::{self, Options},
     picture::panels,
 };
+use serde_json::json;
 use std::{error::Error, path::Path};
 
 use crate::{contestants::contestants, job::Job, workers::workers};
@@ -119,6 +120,35 @@ fn curves(options: &Options) -> Vec<Curve<Job>> {
     ]
 }
 
+/// Whether the judge is right on what was made up, since nothing is judged in the short lane: it is too short.
+fn try_the_judge() -> Result<(), Box<dyn Error>> {
+    let table = [
+        // Whether more is better; ours at the small size and at the large one; a rival's; whether it is to hold.
+        (false, [10.0, 20.0], [10.0, 10.0], true),
+        (false, [10.0, 21.0], [10.0, 10.0], false),
+        (false, [10.0, 29.0], [1.0, 20.0], true),
+        (false, [10.0, 31.0], [1.0, 20.0], false),
+        (true, [10.0, 5.0], [10.0, 10.0], true),
+        (true, [10.0, 4.9], [10.0, 10.0], false),
+        (true, [10.0, 2.1], [10.0, 3.0], true),
+        (true, [10.0, 1.9], [10.0, 3.0], false),
+    ];
+    for (more_is_better, ours, theirs, holds) in table {
+        let point = |at: u64, best: f64| json!({ "at": at, "median": best, "best": best, "samples": [best] });
+        let line = |who: &str, [small, large]: [f64; 2]| json!({ "contestant": who, "points": [point(100, small), point(1_000, large)] });
+        let curve: Measured = serde_json::from_value(json!({
+            "name": "made up", "title": "made up", "along": "tasks", "unit": "each", "more_is_better": more_is_better,
+            "judged": "ours", "from": 100, "others": [0.0], "failed": {},
+            "lines": [line("ours", ours), line("rival", theirs)],
+        }))?;
+        let verdict = curve.judge();
+        if verdict.holds != holds {
+            return Err(format!("{ours:?} beside {theirs:?} is judged wrongly: {}", verdict.words).into());
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     if let Some(done) = alone::run(contestants) {
         return Ok(done?);
@@ -141,6 +171,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         let growth = Growth::new(curves::run(&curves, &mut contestants(), &options)?, workers(), &options);
         if options.test {
+            try_the_judge()?;
             eprintln!("growth: all contestants agree; `cargo bench --package rivals --bench growth` measures them");
             return Ok(());
         }
