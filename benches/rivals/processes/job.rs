@@ -4,7 +4,10 @@ use rivals::contest;
 use serde::Serialize;
 use std::{fmt, sync::Arc};
 
-use crate::{task::square, text::Text};
+use crate::{
+    task::{square, sum},
+    text::Text,
+};
 
 /// As JSON, a job is also what scripts in other languages are told.
 #[derive(Clone, Serialize)]
@@ -18,6 +21,8 @@ pub(crate) enum Job {
     Map { n: u64 },
     /// So many bytes there and back, `n` times.
     Echo { kind: Kind, bytes: usize, n: u64 },
+    /// So many bytes of numbers that a worker sums where they are, `n` times the same ones.
+    SumShared { bytes: usize, n: u64 },
     /// From a constructor to a result, `n` times.
     FirstResult { n: u64 },
     /// A worker is killed while both have a call.
@@ -42,6 +47,11 @@ pub(crate) enum Kind {
     Floats,
 }
 
+/// What is summed: so many bytes of it.
+pub(crate) fn numbers(bytes: usize) -> Vec<u64> {
+    (0..(bytes / size_of::<u64>()) as u64).collect()
+}
+
 impl contest::Job for Job {
     fn expected(&self) -> u64 {
         match self {
@@ -51,6 +61,7 @@ impl contest::Job for Job {
             | Job::IdleMemory { n }
             | Job::Descriptors { n } => (0..*n).map(square).fold(0, u64::wrapping_add),
             Job::Echo { n, .. } => *n,
+            Job::SumShared { bytes, n } => sum(&numbers(*bytes)).wrapping_mul(*n),
             Job::FirstResult { n } => n * square(3),
             Job::Death => 1,
             Job::Text { text, .. } => text.expected(),

@@ -44,6 +44,7 @@ const MIB: usize = 1 << 20;
 fn contestants() -> Vec<Box<dyn Contestant<Job>>> {
     vec![
         Box::new(OnPool::<ours::Ours>::new()),
+        Box::new(OnPool::<ours::FromZygote>::new()),
         Box::new(OnPool::<ipc_channel::ByHand>::new()),
         Box::new(OnPool::<procspawn::Procspawn>::new()),
         Box::new(Script::python("Pool", "pool")),
@@ -133,6 +134,21 @@ fn rows(test: bool, text_mib: usize) -> Vec<Row<Job>> {
     }
 
     rows.push(Row {
+        baseline: Some("loop"),
+        ..row(
+            "5",
+            "shared",
+            "64 MiB of shared memory, summed by a worker",
+            &["ours", "joblib", "loop"],
+            Count::Fixed(if test { 2 } else { 20 }),
+            Box::new(move |n| Job::SumShared { bytes: large * MIB, n }),
+            vec![
+                less("ms", "median", "ms", Some(Goal::OfBaseline(1.2))),
+                less("first_ms", "the first time", "ms", None),
+            ],
+        )
+    });
+    rows.push(Row {
         pools: Pools::None,
         ..row(
             "6",
@@ -158,6 +174,18 @@ fn rows(test: bool, text_mib: usize) -> Vec<Row<Job>> {
                 Line { of_all: false, ..less("strength_ms", "back to full strength", "ms", Some(Goal::NotBehind)) },
                 Line { of_all: false, ..less("seen_ms", "seen as an error", "ms", Some(Goal::AtMost(0.2))) },
             ],
+        )
+    });
+    rows.push(Row {
+        pools: Pools::New,
+        ..row(
+            "6",
+            "zygote",
+            "a worker is killed in a call; workers come from a zygote",
+            &["ours-zygote", "ipc-channel", "procspawn", "Pool"],
+            Count::Fixed(1),
+            Box::new(|_| Job::Death),
+            vec![Line { of_all: false, ..less("strength_ms", "back to full strength", "ms", Some(Goal::Times(4.0))) }],
         )
     });
     rows.push(Row {

@@ -1,15 +1,16 @@
-//! What no pool can beat by much: two threads that count over a mapping of the text.
+//! What no pool can beat by much: loops over mapped memory, in this process. Two threads count the words of the text; one sums numbers.
 #![expect(unsafe_code, reason = "a file is mapped")]
 
 use memmap2::Mmap;
 use rivals::contest::{Contestant, Sample};
-use std::{fs::File, thread, time::Instant};
+use std::{error::Error, fs::File, hint, io::Write, thread, time::Instant};
 
 use crate::{
     WORKERS,
-    job::Job,
-    task::{Counts, count},
-    text::digest,
+    job::{Job, numbers},
+    pool::sum_shared,
+    task::{Counts, count, sum},
+    text::{digest, sealed},
 };
 
 pub(crate) struct Loop;
@@ -30,7 +31,11 @@ impl Contestant<Job> for Loop {
     }
 
     fn measure(&mut self, job: &Job) -> Result<Sample, String> {
-        let Job::Text { text, .. } = job else { return Err("it has no pool".into()) };
+        let text = match job {
+            Job::Text { text, .. } => text,
+            Job::SumShared { bytes, n } => return sum_mapped(*bytes, *n).map_err(|error| error.to_string()),
+            _ => return Err("it has no pool".into()),
+        };
         let began = Instant::now();
         let counts = count_mapped(text.file()).map_err(|error| error.to_string())?;
         let seconds = began.elapsed().as_secs_f64();
@@ -63,4 +68,13 @@ fn count_mapped(text: &File) -> std::io::Result<Counts> {
         }
     });
     Ok(sum)
+}
+
+/// The first reading meets fresh pages, as a worker's does.
+fn sum_mapped(bytes: usize, n: u64) -> Result<Sample, Box<dyn Error>> {
+    let file = sealed("numbers", |file| file.write_all(bytemuck::cast_slice(&numbers(bytes))))?;
+    // SAFETY: as for the text.
+    let mapped = unsafe { Mmap::map(&file)? };
+    let mapped = bytemuck::try_cast_slice(&mapped).map_err(|error| error.to_string())?;
+    Ok(sum_shared(|| Ok(sum(hint::black_box(mapped))), n)?)
 }

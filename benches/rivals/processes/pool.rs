@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     WORKERS,
-    job::{Job, Kind},
+    job::{Job, Kind, numbers},
     task::{Bytes, CountChunk, CountSpan, Counts, EchoBytes, EchoFloats, Folder, Hold, Square, Task, WhoIsIt},
     text::{Text, digest},
 };
@@ -51,7 +51,15 @@ pub(crate) trait Pool: Sized {
         }
         handles.into_iter().try_for_each(|handle| Self::wait(handle).map(&mut each))
     }
+
+    /// How a worker sums `numbers`, which lie in memory that it shares with this process.
+    fn sum_shared(&self, _numbers: &[u64]) -> Result<SumShared<'_>, String> {
+        Err("it shares no memory".into())
+    }
 }
+
+/// One call that sums.
+pub(crate) type SumShared<'a> = Box<dyn Fn() -> Result<u64, String> + 'a>;
 
 /// A contestant that has such a pool.
 pub(crate) struct OnPool<P> {
@@ -103,6 +111,7 @@ impl<P: Pool> Contestant<Job> for OnPool<P> {
                 let payload: Vec<f64> = (0..*bytes / size_of::<f64>()).map(|index| index as f64 / 3.0).collect();
                 echo::<P, EchoFloats, _>(pool, &payload, |returned, sent| returned == sent, *bytes, *n)
             }
+            (Job::SumShared { bytes, n }, Some(pool)) => sum_shared(pool.sum_shared(&numbers(*bytes))?, *n),
             (Job::Death, Some(pool)) => death(pool),
             (Job::Descriptors { n }, Some(pool)) => descriptors(pool, *n),
             (Job::Text { spans, text }, Some(pool)) => count_words(pool, *spans, text),
@@ -174,6 +183,18 @@ fn echo<P: Pool, T: Task<In = V, Out = V>, V: Clone>(
     }
     let gb_per_s = 2.0 * bytes as f64 / median(&times) / 1e9;
     Ok(Sample::new(times.iter().sum(), [("gb_per_s", gb_per_s)], right))
+}
+
+/// What is shared is made before.
+pub(crate) fn sum_shared(sum: impl Fn() -> Result<u64, String>, n: u64) -> Result<Sample, String> {
+    let (mut times_ms, mut total) = (Vec::new(), 0_u64);
+    for _ in 0..n {
+        let (seconds, sum) = timed(&sum)?;
+        total = total.wrapping_add(sum);
+        times_ms.push(seconds * 1e3);
+    }
+    let figures = [("ms", median(&times_ms)), ("first_ms", times_ms[0])];
+    Ok(Sample::new(times_ms.iter().sum::<f64>() / 1e3, figures, total))
 }
 
 /// The pools' ends are not counted.

@@ -27,6 +27,10 @@ def echo(payload):
     return payload
 
 
+def total(numbers):
+    return int(numbers.sum())  # wraps around
+
+
 def hold(folder, index):
     unfinished = os.path.join(folder, f"{index}.part")
     with open(unfinished, "w") as file:
@@ -194,6 +198,20 @@ def echo_all(pool, kind, size, n):
     return sample(sum(times), {"gb_per_s": 2 * size / middle(times) / 1e9}, right)
 
 
+def sum_shared(pool, size, n):
+    if not isinstance(pool, Joblib):
+        raise RuntimeError("it shares no memory")
+    import numpy
+
+    numbers = numpy.arange(size // 8, dtype=numpy.uint64)
+    sums, times = 0, []
+    for _ in range(n):
+        began = now()
+        sums += pool.wait(pool.submit(total, numbers))
+        times.append((now() - began) * 1e3)
+    return sample(sum(times) / 1e3, {"ms": middle(times), "first_ms": times[0]}, sums)
+
+
 def first_result(make, n):
     total, times = 0, []
     for _ in range(n):
@@ -342,6 +360,8 @@ def main():
                 say(map_all(pool, job["n"]))
             elif name == "echo":
                 say(echo_all(pool, job["kind"], job["bytes"], job["n"]))
+            elif name == "sum_shared":
+                say(sum_shared(pool, job["bytes"], job["n"]))
             elif name == "first_result":
                 say(first_result(make, job["n"]))
             elif name == "death":

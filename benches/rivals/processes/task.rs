@@ -115,6 +115,11 @@ pub(crate) fn square(x: u64) -> u64 {
     x.wrapping_mul(x)
 }
 
+/// Wraps around.
+pub(crate) fn sum(numbers: &[u64]) -> u64 {
+    numbers.iter().fold(0, |sum, number| sum.wrapping_add(*number))
+}
+
 pub(crate) const WORDS: [&str; 4] = ["dog", "cat", "girl", "boy"];
 
 /// How often each of the words was found.

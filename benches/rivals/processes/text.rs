@@ -3,7 +3,7 @@
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::{
     fs::File,
-    io::Write,
+    io::{self, Write},
     os::{fd::AsRawFd, unix::fs::FileExt},
     path::PathBuf,
     process,
@@ -78,13 +78,18 @@ pub(crate) fn digest(counts: &Counts) -> u64 {
     counts.iter().fold(0, |digest: u64, count| digest.wrapping_mul(1_000_003).wrapping_add(*count))
 }
 
+/// A file in memory, which nobody can change after `write` has.
+pub(crate) fn sealed(name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    write(&mut file)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
 fn make(bytes: usize) -> Made {
     let drawn = draw(bytes.min(DRAWN));
     let times = bytes.div_ceil(drawn.len());
-    let file = File::from(memfd_create("text", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("memory"));
-    (0..times).for_each(|_| (&file).write_all(&drawn).expect("memory for the text"));
-    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals).expect("nobody else has it");
+    let file = sealed("text", |file| (0..times).try_for_each(|_| file.write_all(&drawn))).expect("memory for the text");
 
     // Cut behind the end of a line, as often as chunks fit.
     let length = drawn.len() * times;
