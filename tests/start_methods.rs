@@ -40,17 +40,16 @@ fn children() -> Vec<(u32, String)> {
     pids.into_iter().filter_map(name).collect()
 }
 
-/// `None` also while a worker that was just forked still bears its zygote's name.
-fn zygote_of(prefix: &str) -> Option<u32> {
-    let name = format!("{prefix}-zygote");
-    let mut named = children().into_iter().filter(|(pid, child)| *child == name && runs(*pid));
+/// `None` also while a process that was just forked still bears another's name.
+fn only_child(name: &str) -> Option<u32> {
+    let mut named = children().into_iter().filter(|(pid, child)| child == name && runs(*pid));
     named.next().filter(|_| named.next().is_none()).map(|(pid, _)| pid)
 }
 
-fn await_zygote(prefix: &str) -> u32 {
+fn await_child(name: &str) -> u32 {
     let found = Cell::new(None);
-    eventually("one zygote", || {
-        found.set(zygote_of(prefix));
+    eventually("one child of this name", || {
+        found.set(only_child(name));
         found.get().is_some()
     });
     found.get().unwrap()
@@ -147,7 +146,7 @@ fn a_dead_zygote_is_replaced() {
         let running = pool.submit(pass, gate.key());
         gate.await_arrivals(1);
         assert_eq!(pool.submit(look_up, 3).result().unwrap().0, 9);
-        let zygote = await_zygote("killed");
+        let zygote = await_child("killed-zygote");
         signal(zygote, name);
         eventually("it is gone", || !children().iter().any(|(pid, _)| *pid == zygote));
         assert!(!running.done());
@@ -161,6 +160,28 @@ fn a_dead_zygote_is_replaced() {
     }
 }
 
+/// PP-25: the worker that is to come next stands ready. If that one is killed, another does.
+#[test]
+fn a_dead_spare_is_replaced() {
+    let pool = Forked::builder(1).process_name_prefix("ready").build().unwrap();
+    let mut seen = BTreeSet::new();
+    for round in 1..=3 {
+        let dead = await_child("ready-spare");
+        signal(dead, "KILL");
+        eventually("it is dead", || !runs(dead));
+        let spare = await_child("ready-spare");
+        // The only worker makes room for it.
+        pool.worker_pids().into_iter().for_each(|pid| signal(pid, "KILL"));
+        eventually("there is none", || pool.worker_pids().is_empty());
+        assert_eq!(pool.submit(|()| process::id(), ()).result().unwrap(), spare);
+        seen.extend([dead, spare]);
+        assert_eq!(seen.len(), 2 * round);
+    }
+    let zygote = await_child("ready-zygote");
+    drop(pool);
+    eventually("all are gone", || !children().iter().any(|(pid, _)| *pid == zygote || seen.contains(pid)));
+}
+
 /// PP-25: whenever it dies, whatever it was asked for: every call is made, and nothing is left of anybody.
 #[test]
 fn zygotes_die_at_any_time() {
@@ -171,7 +192,8 @@ fn zygotes_die_at_any_time() {
         for round in tries(40) {
             let futures: Vec<_> = (0..6).map(|x| pool.submit(|x: u32| x, x)).collect();
             thread::sleep(std::time::Duration::from_micros(u64::from(round) * 97 % 1500));
-            let killed = zygote_of("dies").map(|pid| Command::new("kill").args(["-KILL", &pid.to_string()]).output());
+            let killed =
+                only_child("dies-zygote").map(|pid| Command::new("kill").args(["-KILL", &pid.to_string()]).output());
             drop(killed);
             for (x, future) in (0..).zip(futures) {
                 match future.result() {
@@ -362,7 +384,7 @@ fn nobody_outlives_the_parent() {
         let busy = forks.submit(pass, key.clone());
         let loads = Forked::builder(1).process_name_prefix("loads").preload(pass, key).build().unwrap();
         for zygote in ["forks", "loads"] {
-            append(&log, &await_zygote(zygote).to_string());
+            append(&log, &await_child(&format!("{zygote}-zygote")).to_string());
         }
         eventually("a worker", || busy.running());
         append(&log, &forks.worker_pids()[0].to_string());

@@ -70,7 +70,7 @@ pub enum StartMethod {
     #[default]
     Spawn,
     /// Each is forked from a process that the pool starts with itself: this program, started again, which has one thread and runs
-    /// no calls. That takes a fraction of the time, and what a
+    /// no calls. One is always forked ahead, so a worker is there in a fraction of the time, and what a
     /// [`preload`](crate::ProcessPoolExecutorBuilder::preload) left in its memory is there in each worker, shared until somebody
     /// writes to it. If that process dies, it is replaced, and workers live on.
     ///

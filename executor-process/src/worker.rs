@@ -51,7 +51,7 @@ use crate::{
     ring::{WorkerRequests, map_worker},
     uplink::{self, Bell},
     wire::{BareFrame, Cutter, HELLO_BYTES, Header, Hello, Kind, SMALL_BYTES, get_call, put_frame},
-    zygote::{self, Forked},
+    zygote::{self, Forked, Taken},
 };
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
@@ -154,7 +154,7 @@ fn serve(name: &str) -> io::Result<()> {
     let channel = take_channel()?;
     if socket_type(&channel)? == SocketType::SEQPACKET {
         return match zygote::serve(channel.into(), name)? {
-            Some(Forked { name, channel }) => work(&name, channel),
+            Some(Forked { name, channel, taken }) => work(&name, channel, Some(taken)),
             None => Ok(()),
         };
     }
@@ -169,7 +169,7 @@ pub(crate) fn watch_parent(name: &str) -> io::Result<()> {
 }
 
 /// Answers calls until the parent hangs up.
-fn work(name: &str, channel: UnixStream) -> io::Result<()> {
+fn work(name: &str, channel: UnixStream, taken: Option<Taken>) -> io::Result<()> {
     watch_parent(name)?;
     // Leaked, so that every thread may tell through it, as long as the process lives.
     let channel: &'static UnixStream = Box::leak(Box::new(channel));
@@ -198,6 +198,8 @@ fn work(name: &str, channel: UnixStream) -> io::Result<()> {
 /// Moves the channel away from standard input, which calls then find empty.
 pub(crate) fn take_channel() -> io::Result<UnixStream> {
     let stdin = io::stdin();
+    // Not before, lest the next spare's coming and this worker's be in each other's way.
+    taken.into_iter().for_each(Taken::tell);
     if socket_type(&stdin).is_err() {
         let why = format!("{MARKER} is set, but standard input is not a channel; unset it to run the program");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));

@@ -1,15 +1,16 @@
 //! The process from which workers are forked: this same program, which was entered before `main` like a worker and did not
 //! become one.
 //!
-//! It makes the preload's call once, and then forks a worker for each name that it is sent, with what the call left in its
-//! memory. The pool's side is `forkserver`.
+//! It makes the preload's call once, and then forks *spares*, one after the other, with what the call left in their memory. A spare
+//! waits for a name that the pool sends, and becomes the worker of that name: to fork takes its time, so it is
+//! done before. The pool's side is `forkserver`.
 //!
 //! ```text
 //!  pool ► zygote                                       zygote ► pool            a message each, not a stream
 //!  Hello  + descriptors of the preload's call, and of what its arguments attach
 //!                                                      Ready, or Unfit, or PreloadFailed
 //!  the worker's name  + its channel, standard error, and standard output where that is told
-//!                                                      Forked, or Refused       in the order of the names
+//!                                                      Forked, or Refused       in the order of the names; by the spare
 //! ```
 //!
 //! # Whose child a worker is
@@ -27,13 +28,16 @@
 
 use executor_core::{attachments::Attachments, context::ContextStore, portable};
 use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg},
-    process::{Pid, getppid},
+    process::{Pid, getpid, getppid},
     thread::gettid,
 };
 use std::{
+    ffi::CString,
     fs::{self, File},
-    io::{self, IoSliceMut, Read, Write},
+    io::{self, IoSliceMut, PipeWriter, Read, Write},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
@@ -106,7 +110,22 @@ impl Said {
 pub(crate) struct Forked {
     pub(crate) name: String,
     pub(crate) channel: UnixStream,
+    /// Has the next spare be forked.
+    pub(crate) taken: Taken,
 }
+
+/// By which a spare tells its zygote that it has become a worker, or has ended.
+pub(crate) struct Taken(PipeWriter);
+
+impl Taken {
+    pub(crate) fn tell(mut self) {
+        // A zygote that is gone forks nobody.
+        let _ = self.0.write(&[1]);
+    }
+}
+
+/// After a spare that ended without becoming a worker, the next one comes after this time: its end may have a reason.
+const AFTER_LOSS: Duration = Duration::from_millis(10);
 
 /// Serves as a zygote until the pool hangs up. `Some` in each of the workers.
 pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> {
@@ -117,29 +136,68 @@ pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> 
     let number = ThreadNumber::find().map_err(|error| unfit(&channel, error.to_string()))?;
     say(&channel, &Said::Ready)?;
     loop {
-        let (asked, descriptors) = receive(&channel)?;
-        let Some((count, name)) = asked.split_first() else { return Ok(None) };
-        let all_came = descriptors.len() == usize::from(*count);
-        let mut descriptors = descriptors.into_iter();
-        let said = match (descriptors.next(), descriptors.next(), descriptors.next()) {
-            (Some(theirs), Some(stderr), stdout) if all_came => match fork(&number) {
-                Ok(None) => {
-                    rustix::stdio::dup2_stderr(stderr)?;
-                    stdout.map_or(Ok(()), rustix::stdio::dup2_stdout)?;
-                    let name = String::from_utf8_lossy(name).into_owned();
-                    return Ok(Some(Forked { name, channel: UnixStream::from(theirs) }));
-                }
-                Ok(Some(pid)) => Said::Forked(pid),
-                Err(error) => Said::Refused(format!("the zygote cannot fork: {error}")),
-            },
-            _ => Said::Refused("the zygote has too many descriptors open to take those of a worker".into()),
-        };
-        match say(&channel, &said) {
-            // The pool is gone, and nobody is left to tell.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
-            told => told?,
+        let (mut told, taken) = io::pipe()?;
+        match fork(&number) {
+            Ok(None) => return stand_ready(&channel, name, Taken(taken)),
+            Ok(Some(_)) => drop(taken),
+            Err(error) if refuse(&channel, format!("the zygote cannot fork: {error}"))? => continue,
+            Err(_) => return Ok(None),
+        }
+        // Of the channel only that the pool has hung up is of interest here: what comes through it is the spare's.
+        let mut awaited = [PollFd::new(&told, PollFlags::IN), PollFd::new(&channel, PollFlags::empty())];
+        retry_on_intr(|| poll(&mut awaited, None))?;
+        if awaited[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Ok(None);
+        }
+        if told.read(&mut [0])? == 0 {
+            thread::sleep(AFTER_LOSS);
         }
     }
+}
+
+/// What a spare does: it waits until a worker is needed, and becomes that. `None`: none will be, for the pool has hung up.
+fn stand_ready(channel: &OwnedFd, zygote: &str, taken: Taken) -> io::Result<Option<Forked>> {
+    rustix::thread::set_name(&CString::new(zygote.replace("-zygote", "-spare")).unwrap_or_default())?;
+    loop {
+        let Some(Asked { name, descriptors }) = asked(channel)? else { return Ok(None) };
+        let mut descriptors = descriptors.into_iter();
+        let (Some(theirs), Some(stderr), stdout) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
+            say(channel, &Said::Refused("the zygote has too many descriptors open to take those of a worker".into()))?;
+            continue;
+        };
+        say(channel, &Said::Forked(getpid()))?;
+        rustix::stdio::dup2_stderr(stderr)?;
+        stdout.map_or(Ok(()), rustix::stdio::dup2_stdout)?;
+        return Ok(Some(Forked { name, channel: UnixStream::from(theirs), taken }));
+    }
+}
+
+/// Answers in place of a spare that cannot be. `false`: the pool has hung up.
+fn refuse(channel: &OwnedFd, why: String) -> io::Result<bool> {
+    if asked(channel)?.is_none() {
+        return Ok(false);
+    }
+    match say(channel, &Said::Refused(why)) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        told => told.map(|()| true),
+    }
+}
+
+/// What the pool sends when it needs a worker.
+struct Asked {
+    name: String,
+    /// None, if not all have come.
+    descriptors: Vec<OwnedFd>,
+}
+
+/// `None`: the pool has hung up.
+fn asked(channel: &OwnedFd) -> io::Result<Option<Asked>> {
+    let (bytes, mut descriptors) = receive(channel)?;
+    let Some((count, name)) = bytes.split_first() else { return Ok(None) };
+    if descriptors.len() != usize::from(*count) {
+        descriptors.clear();
+    }
+    Ok(Some(Asked { name: String::from_utf8_lossy(name).into_owned(), descriptors }))
 }
 
 /// Everything up to the first fork. `false`: the pool is gone.
