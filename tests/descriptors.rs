@@ -1,7 +1,9 @@
 //! Descriptors that travel with arguments and results.
 
-use crate::support::{Gate, pass};
-use concurrent_futures::{Context, Executor, ProcessPoolExecutor, RetryPolicy, TaskOptions, backend::attachments};
+use crate::support::{Gate, eventually, pass};
+use concurrent_futures::{
+    Context, Executor, ProcessPoolExecutor, RetryPolicy, Shared, TaskOptions, backend::attachments,
+};
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -142,4 +144,30 @@ fn a_descriptor_goes_nowhere_else() {
     let pool = ProcessPoolExecutor::new(1).unwrap();
     let found = pool.submit(|(_, number): (Handle, u32)| finds(number), (Handle::holding("x"), 0));
     assert!(!found.result().unwrap());
+}
+
+/// How much shared memory a process has in its page table, in kB, as the kernel tells it; `None`: it has none mapped.
+fn shared_kb(process: u32) -> Option<u64> {
+    let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
+    let (_, ours) = maps.split_once("memfd:executor-shared")?;
+    let line = ours.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    Some(line.trim().trim_end_matches(" kB").parse().unwrap())
+}
+
+/// MEM-04, MEM-06: a call that is given what the one before it had finds each page in its place. A moment after the last call,
+/// the worker has let go of the memory, though nothing else was asked of it.
+#[test]
+fn shared_memory_stays_mapped_between_calls_and_not_for_long() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    let data = Shared::new(vec![7_u8; 4 << 20]).unwrap();
+    let read = |data: Shared<[u8]>| {
+        let before = shared_kb(process::id());
+        assert!(data.iter().step_by(4096).all(|byte| *byte == 7));
+        before.unwrap()
+    };
+    assert_eq!(pool.submit(read, data.clone()).result().unwrap(), 0);
+    // Each is the next one, unless the machine was busy elsewhere for longer than that moment.
+    assert!((0..100).any(|_| pool.submit(read, data.clone()).result().unwrap() == 4 << 10));
+    let [worker] = pool.worker_pids()[..] else { panic!("there is one worker") };
+    eventually("the worker lets go of it", || shared_kb(worker).is_none());
 }

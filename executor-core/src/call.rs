@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{attachments::Attachments, context::ContextParcel};
+use crate::{attachments::Attachments, context::ContextParcel, payload::Payload};
 
 /// A call as it travels: a name, perhaps a context, and encoded arguments.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Call {
     /// What it shares with other calls.
     pub context: Option<ContextParcel>,
     /// Its arguments, encoded.
-    pub args: Arc<Vec<u8>>,
+    pub args: Arc<Payload>,
     /// What they attached.
     pub attachments: Attachments,
 }

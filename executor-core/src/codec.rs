@@ -16,7 +16,11 @@ use std::{
     mem,
 };
 
-use crate::error::Failure;
+use crate::{
+    buffers::{self, want_large_pages},
+    error::Failure,
+    payload::{List, Payload},
+};
 
 /// Appends `value` to `out`; on an error `out` is as it was.
 ///
@@ -34,26 +38,30 @@ pub fn encode<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<()
     })
 }
 
-/// As [`encode`], and may use up the value: bytes and text that are alone in `out` are not copied.
+/// As [`encode`], and may use up the value: bytes and text that are alone in `out`, and long lists of numbers, are not copied.
 ///
 /// # Errors
 /// As there. Then, and for most types, the value stays where it is.
 ///
 /// # Panics
 /// If there is no value.
-pub fn encode_from<T: Serialize + 'static>(value: &mut Option<T>, out: &mut Vec<u8>) -> Result<(), Failure> {
+pub fn encode_from<T: Serialize + 'static>(value: &mut Option<T>, out: &mut Payload) -> Result<(), Failure> {
     if out.is_empty() {
+        if let Some(list) = long_list(value) {
+            *out = Payload::of(list);
+            return Ok(());
+        }
         let value: &mut dyn Any = value;
         let bytes = match value.downcast_mut::<Option<Vec<u8>>>() {
             Some(bytes) => bytes.take(),
             None => value.downcast_mut::<Option<String>>().and_then(Option::take).map(String::into_bytes),
         };
         if let Some(bytes) = bytes {
-            *out = bytes;
+            *out.buffer() = bytes;
             return Ok(());
         }
     }
-    encode(value.as_ref().expect("a value to encode"), out)
+    encode(value.as_ref().expect("a value to encode"), out.buffer())
 }
 
 /// As [`decode`], and may use up the buffer: bytes and text are not copied.
@@ -71,7 +79,12 @@ pub fn decode_from<T: DeserializeOwned + 'static>(mut bytes: Vec<u8>) -> Result<
             Err(refused) => bytes = refused.into_bytes(), // `decode` says why
         }
     }
-    value.map_or_else(|| decode(&bytes), Ok)
+    if let Some(value) = value {
+        return Ok(value);
+    }
+    let decoded = decode(&bytes);
+    buffers::keep(bytes);
+    decoded
 }
 
 /// Reads a `T` that fills `bytes` exactly.
@@ -111,6 +124,37 @@ fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
     value.downcast_ref::<Vec<u8>>().map(Vec::as_slice).or_else(|| value.downcast_ref::<String>().map(String::as_bytes))
 }
 
+/// A list of fewer bytes is copied: it goes into one buffer with others.
+const LONG_BYTES: usize = 64 << 10;
+
+/// Takes the value, if it is of a plain type, and long.
+#[inline(always)]
+fn long_list<T: 'static>(value: &mut Option<T>) -> Option<List> {
+    let value: &mut dyn Any = value;
+    macro_rules! look {
+        ($($number:ty)*) => {$(
+            if let Some(value) = value.downcast_mut::<Option<Vec<$number>>>() {
+                let list = value.take_if(|list| size_of_val(list.as_slice()) >= LONG_BYTES)?;
+                return Some(List::Numbers(Box::new(Numbers(list))));
+            }
+        )*};
+    }
+    for_each_number!(look);
+    if let Some(value) = value.downcast_mut::<Option<Vec<u8>>>() {
+        return value.take_if(|list| list.len() >= LONG_BYTES).map(List::Bytes);
+    }
+    let text = value.downcast_mut::<Option<String>>()?.take_if(|text| text.len() >= LONG_BYTES)?;
+    Some(List::Bytes(text.into_bytes()))
+}
+
+struct Numbers<T>(Vec<T>);
+
+impl<T: bytemuck::Pod> AsRef<[u8]> for Numbers<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
 /// Fills `slot` with what [`plain_bytes`] gave, if it is of a plain type. The error is why it cannot.
 #[inline(always)]
 fn fill_plain<T: 'static>(slot: &mut Option<T>, bytes: &[u8]) -> Option<Result<(), String>> {
@@ -124,6 +168,7 @@ fn fill_plain<T: 'static>(slot: &mut Option<T>, bytes: &[u8]) -> Option<Result<(
                 }
                 // Zeroed memory costs nothing before it is written.
                 let mut list = vec![<$number>::default(); bytes.len() / size];
+                want_large_pages(&mut list);
                 bytemuck::cast_slice_mut(&mut list).copy_from_slice(bytes);
                 *slot = Some(list);
                 return Some(Ok(()));
@@ -174,7 +219,8 @@ impl Flavor for Appending<'_> {
 /// How many there are and in which form comes last, so that an only item begins where its buffer does, and need not be copied.
 pub(crate) mod items {
     use super::{
-        DeserializeOwned, Failure, Serialize, decode, decode_from, encode, encode_from, fill_plain, plain_bytes,
+        DeserializeOwned, Failure, Payload, Serialize, buffers, decode, decode_from, encode, encode_from, fill_plain,
+        plain_bytes,
     };
     use crate::{
         outcomes::Outcomes,
@@ -183,33 +229,33 @@ pub(crate) mod items {
     use std::iter;
 
     /// Appends each item; one that cannot be encoded travels as its failure.
-    pub(crate) fn encode_all<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Vec<u8>) {
+    pub(crate) fn encode_all<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Payload) {
         let count = items.len() as u64;
         let form = put_items(items, out);
-        put(out, count);
-        out.push(form);
+        put(out.buffer(), count);
+        out.buffer().push(form);
     }
 
-    fn put_items<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Vec<u8>) -> u8 {
+    fn put_items<T: Serialize + 'static>(items: Outcomes<T>, out: &mut Payload) -> u8 {
         if let Some(bytes) = items.all_values().and_then(plain_bytes) {
-            out.extend_from_slice(bytes);
+            out.buffer().extend_from_slice(bytes);
             return PLAIN;
         }
         if items.len() > 1 || items.only_failure().is_some() {
-            return put_each(items, out);
+            return put_each(items, out.buffer());
         }
         let mut only = items.into_iter().next().and_then(Result::ok);
         if only.is_none() {
             return EACH; // there is none
         }
-        let start = out.len();
+        let start = out.buffer().len();
         let encoded = catch(|| encode_from(&mut only, out)).flatten();
         drop_quietly(only);
         match encoded {
             Ok(()) => ONE,
             Err(failure) => {
-                out.truncate(start);
-                put_each(iter::once(Err::<T, _>(failure)), out)
+                out.buffer().truncate(start);
+                put_each(iter::once(Err::<T, _>(failure)), out.buffer())
             }
         }
     }
@@ -237,7 +283,21 @@ pub(crate) mod items {
 
     /// Reads what [`encode_all`] wrote.
     pub(crate) fn decode_all<T: DeserializeOwned + 'static>(mut list: Vec<u8>) -> Result<Outcomes<T>, Failure> {
-        let (mut bytes, count, form) = parts(&list)?;
+        let (bytes, count, form) = parts(&list)?;
+        if form == ONE && count == 1 {
+            list.truncate(bytes.len());
+            return Ok(iter::once(catch(|| decode_from(list)).flatten()).collect());
+        }
+        let items = decode_several(bytes, count, form);
+        buffers::keep(list);
+        items
+    }
+
+    fn decode_several<T: DeserializeOwned + 'static>(
+        mut bytes: &[u8],
+        count: usize,
+        form: u8,
+    ) -> Result<Outcomes<T>, Failure> {
         match form {
             PLAIN => {
                 let mut values: Option<Vec<T>> = None;
@@ -246,10 +306,6 @@ pub(crate) mod items {
                     Some(values) => Ok(values.into()),
                     None => Err(truncated()),
                 }
-            }
-            ONE if count == 1 => {
-                list.truncate(bytes.len());
-                Ok(iter::once(catch(|| decode_from(list)).flatten()).collect())
             }
             EACH => {
                 // Each has a length and a mark.
@@ -340,6 +396,12 @@ mod tests {
     use crate::outcomes::Outcomes;
     use serde::{Deserialize, Serializer};
 
+    fn listed<T: Serialize + 'static>(items: Outcomes<T>) -> Vec<u8> {
+        let mut out = Payload::default();
+        items::encode_all(items, &mut out);
+        out.into_vec()
+    }
+
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Shape {
         Dot,
@@ -406,8 +468,7 @@ mod tests {
     fn the_failure_of_an_only_item_is_found() {
         let lists = [vec![Err(Failure::Shutdown)], vec![Ok(1_u32)], vec![Err(Failure::Shutdown), Ok(1)], vec![]];
         let found = lists.map(|list| {
-            let mut bytes = Vec::new();
-            items::encode_all(list.into_iter().collect(), &mut bytes);
+            let bytes = listed(list.into_iter().collect());
             items::only_failure(&bytes).is_some()
         });
         assert_eq!(found, [true, false, false, false]);
@@ -417,8 +478,7 @@ mod tests {
     #[test]
     fn truncated_lists_are_errors_and_never_panics() {
         fn cut<T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static>(list: &[T]) {
-            let mut bytes = Vec::new();
-            items::encode_all(list.to_vec().into(), &mut bytes);
+            let bytes = listed(list.to_vec().into());
             assert_eq!(items::decode_all::<T>(bytes.clone()).unwrap().all_values().unwrap(), list);
             for end in 0..bytes.len() {
                 assert!(items::decode_all::<T>(bytes[..end].to_vec()).is_err(), "cut at {end}");
@@ -434,24 +494,52 @@ mod tests {
         let mut list = vec![text.clone()];
         list[0].reserve(100); // for what is put behind it
         let start = list[0].as_ptr();
-        let mut bytes = Vec::new();
-        items::encode_all(list.into(), &mut bytes);
+        let bytes = listed(list.into());
         assert_eq!(bytes.as_ptr(), start);
         let back = items::decode_all::<String>(bytes).unwrap();
         let back = &back.all_values().unwrap()[0];
         assert_eq!((back, back.as_ptr()), (&text, start));
 
-        let mut bytes = Vec::new();
-        items::encode_all(vec![Shape::Dot].into(), &mut bytes);
+        let bytes = listed(vec![Shape::Dot].into());
         for end in 0..bytes.len() {
             assert!(items::decode_all::<Shape>(bytes[..end].to_vec()).is_err(), "cut at {end}");
         }
         assert_eq!(items::decode_all::<Shape>(bytes).unwrap().all_values().unwrap(), &[Shape::Dot]);
 
         let none = Outcomes::<Shape>::from(Vec::new());
-        let mut bytes = Vec::new();
-        items::encode_all(none, &mut bytes);
+        let bytes = listed(none);
         assert_eq!(items::decode_all::<Shape>(bytes).unwrap().len(), 0);
+    }
+
+    /// By itself, and as an item that is alone; whatever it is a list of.
+    #[test]
+    fn a_long_list_is_sent_from_where_it_lies() {
+        fn sent<T>(list: Vec<T>)
+        where
+            T: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static,
+        {
+            let (copy, start) = (list.clone(), list.as_ptr().cast::<u8>());
+            let mut value = Some(list);
+            let mut alone = Payload::default();
+            encode_from(&mut value, &mut alone).unwrap();
+            assert_eq!((value, alone.parts()[0].as_ptr(), alone.parts()[1]), (None, start, &[][..]));
+            assert!(decode_from::<Vec<T>>(alone.into_vec()).unwrap() == copy);
+
+            let list = copy.clone();
+            let start = list.as_ptr().cast::<u8>();
+            let mut item = Payload::default();
+            items::encode_all(vec![list].into(), &mut item);
+            assert_eq!(item.parts()[0].as_ptr(), start);
+            assert!(items::decode_all::<Vec<T>>(item.into_vec()).unwrap().all_values().unwrap()[0] == copy);
+        }
+        sent(vec![7_u8; LONG_BYTES]);
+        sent(vec![-7_i16; LONG_BYTES / 2]);
+        sent(vec![0.5_f32; LONG_BYTES / 4]);
+        sent(vec![0.5_f64; LONG_BYTES]);
+        let mut text = Some("text".repeat(LONG_BYTES));
+        let mut out = Payload::default();
+        encode_from(&mut text, &mut out).unwrap();
+        assert!(text.is_none() && out.parts()[0].len() == 4 * LONG_BYTES);
     }
 
     #[test]
@@ -462,11 +550,9 @@ mod tests {
 
     #[test]
     fn numbers_travel_at_once_and_a_failure_among_them_by_itself() {
-        let mut bytes = Vec::new();
-        items::encode_all((0..100_u64).collect::<Vec<_>>().into(), &mut bytes);
+        let bytes = listed((0..100_u64).collect::<Vec<_>>().into());
         assert_eq!(bytes.len(), 8 + 1 + 800);
-        bytes.clear();
-        items::encode_all([Ok(1_u64), Err(Failure::Shutdown), Ok(3)].into_iter().collect(), &mut bytes);
+        let bytes = listed([Ok(1_u64), Err(Failure::Shutdown), Ok(3)].into_iter().collect());
         let back = items::decode_all::<u64>(bytes).unwrap().into_iter().map(Result::ok);
         assert_eq!(back.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
     }

@@ -11,9 +11,9 @@ use std::{
 #[cfg(feature = "transport")]
 pub use crate::context_store::ContextStore;
 
-use crate::attachments::Attachments;
 #[cfg(feature = "transport")]
 use crate::{attachments, codec, error::Failure, panic};
+use crate::{attachments::Attachments, payload::Payload};
 
 /// A value that is given to many calls by reference.
 ///
@@ -37,7 +37,7 @@ struct Shared<C> {
     id: ContextId,
     value: C,
     #[cfg(feature = "transport")]
-    encoded: once_cell::sync::OnceCell<(Arc<Vec<u8>>, Attachments)>,
+    encoded: once_cell::sync::OnceCell<(Arc<Payload>, Attachments)>,
 }
 
 /// Names a context among all that this process ever makes.
@@ -90,7 +90,7 @@ impl<C: serde::Serialize + Send + Sync + 'static> Context<C> {
             let encode = || panic::catch(|| codec::encode(&self.0.value, &mut bytes)).flatten();
             let (encoded, attachments) = attachments::collecting(encode);
             encoded?;
-            Ok((Arc::new(bytes), attachments))
+            Ok((Arc::new(bytes.into()), attachments))
         })?;
         Ok(ContextParcel { id: self.0.id, bytes: Arc::clone(bytes), attachments: attachments.clone() })
     }
@@ -103,7 +103,7 @@ pub struct ContextParcel {
     pub id: ContextId,
     /// Its value, encoded. Another handle on the same allocation exists for as long as somebody
     /// may still submit a call with this context.
-    pub bytes: Arc<Vec<u8>>,
+    pub bytes: Arc<Payload>,
     /// What it attached.
     pub attachments: Attachments,
 }

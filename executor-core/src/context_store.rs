@@ -74,7 +74,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first.bytes, &second.bytes));
 
         let mut store = ContextStore::default();
-        store.insert(first.id, Encoded { bytes: first.bytes.to_vec(), attachments: Vec::new() });
+        store.insert(first.id, first.bytes.parts().concat().into());
         let one = store.get::<Vec<u32>>(first.id).unwrap();
         let two = store.get::<Vec<u32>>(first.id).unwrap();
         assert_eq!(one.get(), &[1, 2, 3]);

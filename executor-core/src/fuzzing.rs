@@ -10,6 +10,7 @@ use crate::{
     codec,
     error::Failure,
     function::Plain,
+    payload::Payload,
     portable::{self, Address, CallName, Travels, check_name, name_of},
     reply,
     travel::Packs,
@@ -57,15 +58,15 @@ pub fn replies(bytes: &[u8]) {
 /// Arguments, single ones and chunks, as a worker reads them before it calls. Whatever comes of them, there is a reply.
 pub fn arguments(bytes: &[u8]) {
     let name = |shape: Shape| format!("{shape:?}");
-    let mut out = Vec::new();
+    let mut out = Payload::default();
     let ending = Single::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes.to_vec(), Vec::new(), &mut out);
-    out.push(ending.mark);
-    let single = reply::read(&out, codec::decode::<String>);
+    out.buffer().push(ending.mark);
+    let single = reply::read(&out.into_vec(), codec::decode::<String>);
     assert!(matches!(single, Ok(_) | Err(Failure::Decode { .. })), "{single:?}");
-    out.clear();
+    let mut out = Payload::default();
     let ending = Many::<Plain<Shape, String>, Shape>::serve(Plain(name), bytes.to_vec(), Vec::new(), &mut out);
-    out.push(ending.mark);
-    let chunk = reply::read_from(out, Many::<Plain<Shape, String>, Shape>::unpack);
+    out.buffer().push(ending.mark);
+    let chunk = reply::read_from(out.into_vec(), Many::<Plain<Shape, String>, Shape>::unpack);
     assert!(chunk.is_ok() || matches!(chunk, Err(Failure::Decode { .. })));
 }
 

@@ -41,6 +41,7 @@ mod arrivals;
 mod async_result;
 pub mod attachments;
 pub mod blocking;
+pub mod buffers;
 mod call;
 mod cancel_on_drop;
 pub mod cell;
@@ -71,6 +72,7 @@ pub mod options;
 mod outcomes;
 pub mod panic;
 pub mod patience;
+pub mod payload;
 #[cfg(feature = "transport")]
 pub mod portable;
 #[cfg(feature = "transport")]

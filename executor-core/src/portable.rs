@@ -22,6 +22,7 @@ use crate::{
     context::{ContextId, ContextParcel, ContextStore},
     error::Failure,
     function::{Bound, Function, Plain, Spread},
+    payload::Payload,
     reply::{self, Ending},
     value::SharedValue,
 };
@@ -46,7 +47,7 @@ pub struct Incoming {
 /// # Safety
 /// `call` was written by a process of the same build of this program, from one submitted call, and not changed since:
 /// the [module's premise](self). Its addresses are checked as far as they can be, its types cannot.
-pub unsafe fn answer(call: Incoming, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Ending {
+pub unsafe fn answer(call: Incoming, contexts: &mut ContextStore, out: &mut Payload) -> Ending {
     match find(call.name) {
         // SAFETY: `locate` found executable memory of the named module at `function`. By this
         // function's contract both addresses were written by `name_of` for one call in a process of
@@ -80,14 +81,14 @@ pub(crate) trait Travels: 'static {
     type Args;
 
     /// Makes the call in the worker, appending a reply. Takes what came with the arguments.
-    fn serve(function: Self::Function, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending;
+    fn serve(function: Self::Function, args: Vec<u8>, attachments: Attachments, out: &mut Payload) -> Ending;
 }
 
 /// How calls of one kind are made from bytes. One constant for each kind.
 #[repr(C, align(16))]
 pub(crate) struct Descriptor {
     magic: u64,
-    run: unsafe fn(*const (), Incoming, &mut ContextStore, &mut Vec<u8>) -> Ending,
+    run: unsafe fn(*const (), Incoming, &mut ContextStore, &mut Payload) -> Ending,
 }
 
 /// Nothing else in read-only data is likely to carry it: a fixed number without meaning.
@@ -104,7 +105,7 @@ unsafe fn run<W: Travels>(
     function: *const (),
     call: Incoming,
     contexts: &mut ContextStore,
-    out: &mut Vec<u8>,
+    out: &mut Payload,
 ) -> Ending {
     // SAFETY: passed on from this function's own contract.
     match unsafe { W::Function::from_address(function, call.context, contexts) } {
@@ -390,12 +391,12 @@ mod tests {
     }
 
     fn reply_to(name: CallName) -> Result<u64, Failure> {
-        let (mut args, mut out) = (Vec::new(), Vec::new());
+        let (mut args, mut out) = (Vec::new(), Payload::default());
         crate::codec::encode(&41_u64, &mut args).unwrap();
         // SAFETY: `name` is a call of this very process, or is refused before anything is called: that is the test.
         let ending = unsafe { answer(incoming(name, args), &mut ContextStore::default(), &mut out) };
-        out.push(ending.mark);
-        reply::read(&out, crate::codec::decode)
+        out.buffer().push(ending.mark);
+        reply::read(&out.into_vec(), crate::codec::decode)
     }
 
     #[test]

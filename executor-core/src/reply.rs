@@ -6,6 +6,7 @@ use crate::{
     codec,
     error::Failure,
     panic::catch,
+    payload::Payload,
 };
 
 const VALUE: u8 = 0;
@@ -20,19 +21,18 @@ pub struct Ending {
     pub attachments: Attachments,
 }
 
-/// Appends the reply of a call that failed. Nothing travels with it.
-pub(crate) fn failure(failure: &Failure, out: &mut Vec<u8>) -> Ending {
-    codec::encode(failure, out).expect("a failure is plain data, which the codec can hold");
+/// Puts the reply of a call that failed into `out`, which is empty. Nothing travels with it.
+pub(crate) fn failure(failure: &Failure, out: &mut Payload) -> Ending {
+    codec::encode(failure, out.buffer()).expect("a failure is plain data, which the codec can hold");
     Ending { mark: FAILED, attachments: Attachments::new() }
 }
 
-/// Appends a value's reply, or that of the failure to encode it.
-pub(crate) fn value(encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>, out: &mut Vec<u8>) -> Ending {
-    let start = out.len();
+/// Puts a value's reply into `out`, which is empty, or that of the failure to encode it.
+pub(crate) fn value(encode: impl FnOnce(&mut Payload) -> Result<(), Failure>, out: &mut Payload) -> Ending {
     match attachments::collecting(|| catch(|| encode(out)).flatten()) {
         (Ok(()), attachments) => Ending { mark: VALUE, attachments },
         (Err(refused), _) => {
-            out.truncate(start);
+            *out = Payload::default();
             failure(&refused, out)
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     error::Failure,
     function::Plain,
     panic::{catch, drop_quietly},
+    payload::Payload,
     portable::Travels,
     reply::{self, Ending},
     value::Value,
@@ -80,7 +81,8 @@ impl<T: ExitReport, E: fmt::Display + 'static> ExitReport for Result<T, E> {
 /// # Errors
 /// When the arguments cannot be encoded.
 pub fn pack<A: Value, R: ExitReport>(function: fn(A) -> R, args: A) -> Result<Call, Failure> {
-    let call = Call::new::<Target<A, R>>(&Plain(function), |out| catch(|| codec::encode(&args, out)).flatten());
+    let call =
+        Call::new::<Target<A, R>>(&Plain(function), |out| catch(|| codec::encode(&args, out.buffer())).flatten());
     drop_quietly(args);
     call
 }
@@ -99,10 +101,10 @@ impl<A: Value, R: ExitReport> Travels for Target<A, R> {
     type Function = Plain<A, R>;
     type Args = A;
 
-    fn serve(function: Plain<A, R>, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+    fn serve(function: Plain<A, R>, args: Vec<u8>, attachments: Attachments, out: &mut Payload) -> Ending {
         let args = attachments::handing_out(attachments, || catch(|| codec::decode_from::<A>(args)).flatten());
         match args.and_then(|args| catch(|| (function.0)(args).report())) {
-            Ok(report) => reply::value(|out| codec::encode(&report, out), out),
+            Ok(report) => reply::value(|out| codec::encode(&report, out.buffer()), out),
             Err(failure) => reply::failure(&failure, out),
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     error::Failure,
     function::Function,
     panic::{catch, drop_quietly},
+    payload::Payload,
     portable::{Named, Travels, name_of},
     reply::{self, Ending},
     value::Value,
@@ -54,9 +55,9 @@ pub(crate) const fn of<W: Packs>() -> Travel<W> {
 impl Call {
     pub(crate) fn new<W: Travels>(
         function: &W::Function,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Failure>,
+        encode: impl FnOnce(&mut Payload) -> Result<(), Failure>,
     ) -> Result<Call, Failure> {
-        let mut args = Vec::new();
+        let mut args = Payload::default();
         let (encoded, attachments) = attachments::collecting(|| encode(&mut args));
         encoded?;
         Ok(Call { name: name_of::<W>(function)?, context: function.context()?, args: Arc::new(args), attachments })
@@ -82,7 +83,7 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Single<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Payload) -> Ending {
         let args = attachments::handing_out(attachments, || catch(|| codec::decode_from::<A>(args)).flatten());
         match args.and_then(|args| catch(|| function.call(args))) {
             Ok(value) => {
@@ -131,16 +132,16 @@ impl<A: Value, F: Function<A, Output: Value>> Travels for Many<F, A> {
     type Function = F;
     type Args = A;
 
-    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Vec<u8>) -> Ending {
+    fn serve(function: F, args: Vec<u8>, attachments: Attachments, out: &mut Payload) -> Ending {
         let items = match attachments::handing_out(attachments, || codec::items::decode_all::<A>(args)) {
             Ok(items) => items,
             Err(failure) => return reply::failure(&failure, out),
         };
         let Batch { outcomes, elapsed } = call_each(items, |item| function.call(item));
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let encode = |out: &mut Vec<u8>| {
+        let encode = |out: &mut Payload| {
             codec::items::encode_all(outcomes, out);
-            out.extend_from_slice(&nanos.to_le_bytes());
+            out.buffer().extend_from_slice(&nanos.to_le_bytes());
             Ok(())
         };
         reply::value(encode, out)

@@ -464,7 +464,7 @@ fn file_of(call: Option<&Parcel>) -> io::Result<File> {
     let mut file = File::from(memfd_create("executor-preload", MemfdFlags::CLOEXEC)?);
     if let Some(call) = call.map(Parcel::call) {
         file.write_all(&call_header(Kind::Call, 0, call))?;
-        file.write_all(&call.args)?;
+        call.args.parts().iter().try_for_each(|part| file.write_all(part))?;
         file.write_all(&call_tail(call))?;
         file.rewind()?;
     }

@@ -5,6 +5,7 @@ use executor_core::{
     attachments::Attachments,
     cell::{Channel, Lease},
     context::{ContextId, ContextParcel},
+    payload::Payload,
     task::Parcel,
 };
 use rustix::process::Signal;
@@ -89,7 +90,7 @@ pub(crate) struct Lane {
     held_up_by: Option<u64>,
     pub(crate) next_ticket: u64,
     /// The contexts that it has. One whose bytes nobody else holds any more is forgotten.
-    pub(crate) contexts: HashMap<ContextId, Weak<Vec<u8>>>,
+    pub(crate) contexts: HashMap<ContextId, Weak<Payload>>,
     pub(crate) greeted: bool,
     /// It has answered a call, or begun one.
     pub(crate) served: bool,
@@ -536,8 +537,8 @@ const SHORT_BYTES: usize = 32 << 10;
 
 enum Segment {
     Frames(Vec<u8>),
-    /// Large arguments, or a context, sent from where they are.
-    Value(Arc<Vec<u8>>),
+    /// A part of large arguments, or of a context, sent from where it is: the first one or the second.
+    Value(Arc<Payload>, usize),
     /// Goes through the socket.
     Descriptor(Vec<u8>, Arc<OwnedFd>),
 }
@@ -546,7 +547,7 @@ impl Segment {
     fn bytes(&self) -> &[u8] {
         match self {
             Segment::Frames(bytes) | Segment::Descriptor(bytes, _) => bytes,
-            Segment::Value(bytes) => bytes,
+            Segment::Value(value, part) => value.parts()[*part],
         }
     }
 }
@@ -614,9 +615,9 @@ impl Outbox {
         let frames = self.frames();
         frames.extend_from_slice(&call_header(kind, ticket, call));
         if call.args.len() <= SMALL_BYTES {
-            frames.extend_from_slice(&call.args);
+            call.args.parts().iter().for_each(|part| frames.extend_from_slice(part));
         } else {
-            self.segments.push_back(Segment::Value(Arc::clone(&call.args)));
+            self.put_value(&call.args);
         }
         self.frames().extend_from_slice(&call_tail(call));
     }
@@ -625,7 +626,12 @@ impl Outbox {
         self.put_descriptors(attachments);
         let count = attachments.len() as u32;
         Header { kind: Kind::Context, attachments: count, ticket: id.0, length: bytes.len() as u64 }.put(self.frames());
-        self.segments.push_back(Segment::Value(Arc::clone(bytes)));
+        self.put_value(bytes);
+    }
+
+    fn put_value(&mut self, value: &Arc<Payload>) {
+        let parts = (0..).zip(value.parts()).filter(|(_, bytes)| !bytes.is_empty());
+        self.segments.extend(parts.map(|(part, _)| Segment::Value(Arc::clone(value), part)));
     }
 
     fn put_forget(&mut self, id: ContextId) {

@@ -1,6 +1,6 @@
 //! The other side of a `Process`: this program, started again to make one call and end with it.
 
-use executor_core::{codec, context::ContextStore, target};
+use executor_core::{codec, context::ContextStore, payload::Payload, target};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::{
     ffi::CString,
@@ -42,12 +42,12 @@ pub(crate) fn live() -> io::Result<i32> {
     rustix::thread::set_name(&CString::new(name.as_str()).unwrap_or_default())?;
     let frame = expect(Kind::Call, &mut reader, &channel)?;
     drop((reader, channel));
-    let mut reply = Vec::new();
+    let mut reply = Payload::default();
     // A process gives nothing back: what goes with the reply goes nowhere.
     let ending =
         worker::make(worker::incoming(frame.body, frame.attachments)?, &mut ContextStore::default(), &mut reply);
-    reply.push(ending.mark);
-    Ok(target::exit_code(&reply).unwrap_or_else(|message| {
+    reply.buffer().push(ending.mark);
+    Ok(target::exit_code(&reply.into_vec()).unwrap_or_else(|message| {
         // Standard error may be closed, or full.
         let _ = writeln!(io::stderr(), "Process {name}: {message}");
         FAILED

@@ -193,7 +193,7 @@ fn hand_over(channel: &UnixStream, birth: &Birth, call: &Call) -> io::Result<()>
     send_all(channel, &bytes)?;
     Departures::default().send_all(channel, &call.attachments)?;
     send_all(channel, &call_header(Kind::Call, 0, call))?;
-    send_all(channel, &call.args)?;
+    call.args.parts().iter().try_for_each(|part| send_all(channel, part))?;
     send_all(channel, &call_tail(call))
 }
 

@@ -1,7 +1,8 @@
 //! The pool that all of a program shares, as long as it is asked for with the same choices.
 
 use executor_core::{
-    BuildError, Call, DropPolicy, Executor, Shutdown, WhenFull, observe::ObserverList, portable::CallName, sync::Mutex,
+    BuildError, Call, DropPolicy, Executor, Shutdown, WhenFull, observe::ObserverList, payload::Payload,
+    portable::CallName, sync::Mutex,
 };
 use rustix::fs::fstat;
 use std::{ffi::OsString, io, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -45,7 +46,7 @@ struct Choices {
 #[derive(PartialEq)]
 struct Told {
     name: CallName,
-    args: Arc<Vec<u8>>,
+    args: Arc<Payload>,
     /// Which files go with it, such as the memory of a `Shared` slice: by device and number.
     files: Vec<(u64, u64)>,
 }

@@ -17,8 +17,8 @@
 #![doc = include_str!("ring.md")]
 
 use rustix::{
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
-    thread::{futex, sched_getcpu},
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    thread::{Timespec, futex, sched_getcpu},
 };
 use std::{
     fmt, hint, io,
@@ -351,30 +351,6 @@ impl Consumer {
     }
 }
 
-/// A buffer for so many bytes that will come through a ring, or none if there is no memory. A large one is of large pages, if
-/// the system has them: to touch each of many small ones for the first time costs more than the copy.
-pub(crate) fn buffer_for(length: usize) -> Option<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(length).ok()?;
-    if length >= HUGE_BYTES {
-        let spare = buffer.spare_capacity_mut();
-        let start = spare.as_mut_ptr();
-        let skipped = start.align_offset(PAGE_BYTES);
-        let length = (length - skipped) & !(PAGE_BYTES - 1);
-        // SAFETY: less than a page into a buffer of many.
-        let start = unsafe { start.add(skipped) };
-        // SAFETY: whole pages within a buffer that is ours, and which holds nothing yet. The advice changes no contents, only by
-        // how much at a time the kernel provides memory. An error means that there are no large pages.
-        let _ = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) };
-    }
-    Some(buffer)
-}
-
-/// From here on a buffer has room for several large pages.
-const HUGE_BYTES: usize = 8 << 20;
-
-const PAGE_BYTES: usize = 4096;
-
 /// The parent's side.
 pub(crate) struct ParentRings {
     requests: Producer,
@@ -548,23 +524,40 @@ impl<B: Fn()> WorkerRequests<B> {
         }
     }
 
-    /// Waits for requests. `false`: none will come.
-    pub(crate) fn await_requests(&mut self) -> bool {
+    /// Waits for requests, for as long as `limit`.
+    pub(crate) fn await_requests(&mut self, limit: Option<Duration>) -> Awaited {
+        let end = limit.map(|limit| Instant::now() + limit);
         let Self { requests, patience, bell, .. } = self;
         let words = requests.mapping.words();
         // ORDERING: Acquire pairs with the store in `close`: requests from before are seen now.
         let closed = || words.told.0.closed.load(Ordering::Acquire) != 0;
         loop {
+            // In this order: what was sent before the end counts.
+            let ended = closed();
             if requests.has_more() {
-                return true;
+                return Awaited::Requests;
             }
-            if closed() {
-                return requests.has_more();
+            if ended {
+                return Awaited::End;
+            }
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Awaited::Nothing;
             }
             let ready = || requests.has_more() || closed();
-            patience.wait(ready, || is_here(words), || words.sleep(&*bell, ASLEEP, ready));
+            patience.wait(ready, || is_here(words), || words.sleep(&*bell, ASLEEP, left, ready));
         }
     }
+}
+
+/// What waiting for requests came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    Requests,
+    /// Not in time.
+    Nothing,
+    /// None will come.
+    End,
 }
 
 /// What a sender of replies does while there is no room.
@@ -606,7 +599,7 @@ impl<B: Fn()> WorkerReplies<B> {
                 match room {
                     Room::Napping => thread::sleep(NAP),
                     Room::Asleep => {
-                        patience.wait(has_room, || is_here(words), || words.sleep(&*bell, WANTS_ROOM, has_room));
+                        patience.wait(has_room, || is_here(words), || words.sleep(&*bell, WANTS_ROOM, None, has_room));
                     }
                 }
             }
@@ -630,7 +623,7 @@ impl Words {
     }
 
     /// The worker sleeps, unless what it waits for is there.
-    fn sleep(&self, bell: impl Fn(), why: u32, mut is_ready: impl FnMut() -> bool) {
+    fn sleep(&self, bell: impl Fn(), why: u32, limit: Option<Duration>, mut is_ready: impl FnMut() -> bool) {
         // A parent that said it would look, and has not: it is busy elsewhere, and there is something to be done for it.
         // ORDERING: Relaxed; a hint. What must not be lost goes through `ring`.
         let Positions { written, read } = &self.replies;
@@ -644,8 +637,9 @@ impl Words {
         // ORDERING: SeqCst, against the fence in `wake_from`.
         fence(Ordering::SeqCst);
         if !is_ready() {
+            let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
             // Returns also when the word has changed already, or for a signal: the caller looks again.
-            let _ = futex::wait(&self.worker.0, futex::Flags::empty(), why, None);
+            let _ = futex::wait(&self.worker.0, futex::Flags::empty(), why, limit.as_ref());
         }
         self.worker.0.store(AWAKE, Ordering::Relaxed);
         self.says.0.cpu.store(this_cpu(), Ordering::Relaxed);
@@ -790,7 +784,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(move || {
                 let mut bytes = Vec::new();
-                while requests.await_requests() {
+                while requests.await_requests(None) == Awaited::Requests {
                     bytes.clear();
                     requests.receive(&mut bytes, usize::MAX).unwrap();
                     replies.send(&bytes, if bytes.len() % 2 == 0 { Room::Asleep } else { Room::Napping }).unwrap();
@@ -828,10 +822,21 @@ mod tests {
         parent.send(b"last").unwrap();
         parent.close();
         let mut bytes = Vec::new();
-        assert!(worker.await_requests());
+        assert_eq!(worker.await_requests(None), Awaited::Requests);
         assert!(worker.receive(&mut bytes, usize::MAX).unwrap());
-        assert!(!worker.await_requests());
+        assert_eq!(worker.await_requests(None), Awaited::End);
         assert_eq!(bytes, b"last");
+    }
+
+    #[test]
+    fn a_limit_ends_the_wait_and_nothing_else() {
+        let (mut parent, mut worker, _replies) = pair(|| ());
+        let limit = Duration::from_millis(20);
+        let began = Instant::now();
+        assert_eq!(worker.await_requests(Some(limit)), Awaited::Nothing);
+        assert!(began.elapsed() >= limit);
+        parent.send(b"late").unwrap();
+        assert_eq!(worker.await_requests(Some(limit)), Awaited::Requests);
     }
 
     /// Only where nothing lies that was put there while it was small; and not for short frames.

@@ -4,7 +4,7 @@
 //! has made it. On this rests that a slice of it is a plain `&[u8]`, though other processes have the same memory. A descriptor that
 //! comes from elsewhere is not believed: it is mapped only if the kernel itself says that it is such a file.
 //!
-//! Each file is mapped once in a process, however often it arrives, for as long as somebody uses it. It has no name that
+//! Each file is mapped once in a process, however often it arrives, for as long as somebody uses it, a worker for a moment longer. It has no name that
 //! could be left behind: with the last mapping and the last descriptor it is gone, however the processes ended.
 
 #![expect(unsafe_code, reason = "memory is mapped, and looked at as a slice")]
@@ -113,6 +113,11 @@ impl Segment {
         let segment = Arc::new(Segment { mapping, file, id });
         mapped.insert(id, Arc::downgrade(&segment));
         Ok(segment)
+    }
+
+    /// Those of the descriptors that are such memory, and can be mapped.
+    pub(crate) fn all_of(descriptors: &[Arc<OwnedFd>]) -> Vec<Arc<Segment>> {
+        descriptors.iter().filter_map(|file| Segment::of(Arc::clone(file)).ok()).collect()
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -32,8 +32,8 @@ impl<T: Pod + Send + Sync> Plain for T {}
 /// A constant slice of plain data, in memory that processes share.
 ///
 /// It is an argument, a result or a context like any other value, on every backend, and however large it is, only its descriptor
-/// travels: a worker process maps the same memory, as long as it uses it. Cloning it, or [a part](Self::slice) of it, copies
-/// nothing. Who wants to change what is in it makes a copy, with `to_vec`.
+/// travels: a worker process maps the same memory, as long as it uses it, and keeps it mapped for a call that follows soon. Cloning it, or
+/// [a part](Self::slice) of it, copies nothing. Who wants to change what is in it makes a copy, with `to_vec`.
 ///
 /// The memory belongs to no process, has no name, and goes with the last handle. Each such slice, with all its clones and parts, takes
 /// one of the descriptors that a process may have open. What other programs than this one read, from a file or as JSON, should be

@@ -36,6 +36,7 @@
 use executor_core::{
     Call,
     attachments::Attachments,
+    buffers,
     context::ContextId,
     portable::{Address, CallName},
 };
@@ -45,7 +46,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME, ring};
+use crate::{attached::Arrivals, limits::NO_MEMORY_FOR_FRAME};
 
 /// Of the frames below. To be raised with any change to them.
 pub(crate) const VERSION: u64 = 5;
@@ -357,7 +358,7 @@ impl Cutter {
             return Ok(Some((header, body)));
         }
         if length > SMALL_BYTES {
-            let mut body = ring::buffer_for(length).ok_or(WireError::Length(header.length))?;
+            let mut body = buffers::with_room(length).ok_or(WireError::Length(header.length))?;
             body.extend_from_slice(rest);
             self.cut = self.buffer.len();
             self.large = Some((header, body));

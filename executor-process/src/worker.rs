@@ -16,9 +16,11 @@
 
 use executor_core::{
     attachments::{Attachments, Encoded},
+    buffers,
     context::{ContextId, ContextStore},
     current,
     linkage::loaded_later,
+    payload::Payload,
     portable::{self, Incoming},
     reply::Ending,
 };
@@ -37,6 +39,7 @@ use std::{
     },
     process,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use crate::{
@@ -48,11 +51,15 @@ use crate::{
     limits::Limits,
     os::{self, MARKER},
     records,
-    ring::{WorkerRequests, map_worker},
+    ring::{Awaited, WorkerRequests, map_worker},
+    segment::Segment,
     uplink::{self, Bell},
     wire::{BareFrame, Cutter, HELLO_BYTES, Header, Hello, Kind, SMALL_BYTES, get_call, put_frame},
     zygote::{self, Forked, Taken},
 };
+
+/// For how long memory stays mapped, and large buffers are kept, after a call, if no other call comes.
+const STAYS_WARM: Duration = Duration::from_millis(100);
 
 /// The exit code of a worker that cannot serve; it says why on standard error.
 pub(crate) const UNFIT: i32 = 70;
@@ -158,7 +165,7 @@ fn serve(name: &str) -> io::Result<()> {
             None => Ok(()),
         };
     }
-    work(name, channel)
+    work(name, channel, None)
 }
 
 /// Dies with its parent, also in the middle of a call. The signal is tied to the thread that started this process, which is
@@ -191,6 +198,8 @@ fn work(name: &str, channel: UnixStream, taken: Option<Taken>) -> io::Result<()>
     uplink::open(replies, channel);
     own.put(&mut out);
     send_all(channel, &out)?;
+    // Not before, lest the next spare's coming and this worker's be in each other's way.
+    taken.into_iter().for_each(Taken::tell);
     identity::learn(Birth::of_worker(name), parent.pid as u32);
     answer_calls(requests, Inlet::new(channel), &claims)
 }
@@ -198,8 +207,6 @@ fn work(name: &str, channel: UnixStream, taken: Option<Taken>) -> io::Result<()>
 /// Moves the channel away from standard input, which calls then find empty.
 pub(crate) fn take_channel() -> io::Result<UnixStream> {
     let stdin = io::stdin();
-    // Not before, lest the next spare's coming and this worker's be in each other's way.
-    taken.into_iter().for_each(Taken::tell);
     if socket_type(&stdin).is_err() {
         let why = format!("{MARKER} is set, but standard input is not a channel; unset it to run the program");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -249,14 +256,26 @@ fn greeting(channel: &UnixStream) -> io::Result<(Hello, OwnedFd)> {
 fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &Arc<Claims>) -> io::Result<()> {
     let mut reader = Cutter::default();
     let mut contexts = ContextStore::default();
-    let (mut reply, mut out) = (Vec::new(), Vec::new());
+    let (mut reply, mut out) = (Payload::default(), Vec::new());
     let mut at_exit = None;
     let mut flushes = false;
     let mut cpu_timer = None;
+    // The memory that the last call was given. The next one may be given the same, and would map it anew, page by page.
+    let mut warm = Vec::new();
+    // It has that, or a buffer is kept.
+    let mut is_warm = false;
     loop {
         let Some(frame) = reader.next()? else {
-            if !reader.fill_with(|bytes, most| requests.receive(bytes, most))? && !requests.await_requests() {
-                break;
+            if !reader.fill_with(|bytes, most| requests.receive(bytes, most))? {
+                match requests.await_requests(is_warm.then_some(STAYS_WARM)) {
+                    Awaited::Requests => {}
+                    Awaited::Nothing => {
+                        warm.clear();
+                        buffers::let_go();
+                        is_warm = false;
+                    }
+                    Awaited::End => break,
+                }
             }
             continue;
         };
@@ -264,6 +283,8 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
             Kind::Call if claims.begin(frame.ticket) => {
                 let BareFrame { ticket, .. } = frame;
                 let attachments = inlet.take(&frame)?;
+                warm = Segment::all_of(&attachments);
+                is_warm |= !warm.is_empty() || frame.body.len() > SMALL_BYTES;
                 let call = incoming(frame.body, attachments)?;
                 cpu_timer.iter().for_each(CpuTimer::start);
                 let Ending { mark, attachments } = current::making(claims, ticket, || {
@@ -279,10 +300,12 @@ fn answer_calls(mut requests: WorkerRequests<Bell>, mut inlet: Inlet, claims: &A
                 Header { kind: Kind::Reply, attachments: count, ticket, length }.put(&mut out);
                 // At once, rather than with the next reply: the next call may take for ever.
                 if reply.len() > SMALL_BYTES {
-                    uplink::answer(&[&out, &reply, &[mark]], &attachments)?;
-                    reply = Vec::new();
+                    is_warm = true;
+                    let [first, second] = reply.parts();
+                    uplink::answer(&[&out, first, second, &[mark]], &attachments)?;
+                    reply = Payload::default();
                 } else {
-                    out.append(&mut reply);
+                    reply.append_to(&mut out);
                     out.push(mark);
                     uplink::answer(&[&out], &attachments)?;
                 }
@@ -336,7 +359,7 @@ pub(crate) fn incoming(mut body: Vec<u8>, attachments: Attachments) -> io::Resul
 }
 
 /// Makes a call that came through the channel, and puts its reply into `out`, which is empty.
-pub(crate) fn make(call: Incoming, contexts: &mut ContextStore, out: &mut Vec<u8>) -> Ending {
+pub(crate) fn make(call: Incoming, contexts: &mut ContextStore, out: &mut Payload) -> Ending {
     // SAFETY: the parent proved in its greeting to be the same build, here and in `zygote`, and a parent of this build writes
     // only what `Parcel` packed, through a socket that nobody else has.
     unsafe { portable::answer(call, contexts, out) }

@@ -26,7 +26,7 @@
     reason = "the process is doubled by the system call, since the C library's function knows no CLONE_PARENT"
 )]
 
-use executor_core::{attachments::Attachments, context::ContextStore, portable};
+use executor_core::{attachments::Attachments, context::ContextStore, payload::Payload, portable};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::retry_on_intr,
@@ -231,11 +231,12 @@ fn preload(channel: &OwnedFd, call: OwnedFd, attachments: Attachments) -> io::Re
         if Header::get(header)?.attachments as usize != attachments.len() {
             return Err(unfit(channel, "it has too many descriptors open to take those of its preload".into()));
         }
-        let mut reply = Vec::new();
+        let mut reply = Payload::default();
         let call = worker::incoming(body.to_vec(), attachments)?;
         drop(bytes); // the call may be large, and what is here now is in each worker
         let ending = worker::make(call, &mut ContextStore::default(), &mut reply);
-        reply.push(ending.mark);
+        reply.buffer().push(ending.mark);
+        let reply = reply.into_vec();
         if portable::check(&reply).is_err() {
             say(channel, &Said::PreloadFailed(reply))?;
             return Err(io::Error::other("its preload failed"));
