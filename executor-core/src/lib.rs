@@ -72,6 +72,7 @@ pub mod options;
 mod outcomes;
 pub mod panic;
 pub mod patience;
+#[cfg_attr(not(feature = "transport"), expect(dead_code, reason = "nothing is encoded"))]
 pub mod payload;
 #[cfg(feature = "transport")]
 pub mod portable;
