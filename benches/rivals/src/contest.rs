@@ -94,6 +94,9 @@ pub enum Count {
 /// How long a job of [`Count::Filling`] should last, in seconds.
 const FILLED: f64 = 0.2;
 
+/// Whoever bears this name is no rival in any row: it shows what the machine takes.
+pub const FLOOR: &str = "floor";
+
 /// What is measured together.
 pub struct Row<J> {
     /// The row of the table that was asked for; several may share one.

@@ -1,7 +1,7 @@
 //! What was measured: a table for people, JSON for programs.
 
 use crate::{
-    contest::{Row, Sample},
+    contest::{FLOOR, Row, Sample},
     machine::{Machine, QUIET},
     stats::{median, number, rounded},
 };
@@ -170,7 +170,8 @@ impl Verdict {
             let order = one.median.total_cmp(&other.median);
             if line.more_is_better { order } else { order.reverse() }
         };
-        let is_rival = |place: &&Place| place.contestant != ours.contestant && Some(place.contestant) != row.baseline;
+        let is_rival =
+            |place: &&Place| ![Some(ours.contestant), Some(FLOOR), row.baseline].contains(&Some(place.contestant));
         let rival = places.iter().filter(is_rival).max_by(better);
         let theirs = rival.map(|rival| rival.median);
         let baseline = places.iter().find(|place| Some(place.contestant) == row.baseline);

@@ -4,6 +4,7 @@ use rivals::contest::Contestant;
 
 use crate::{
     closures::{Channel, Threads, WithHandles},
+    floor::Floor,
     fork_join::{Chili, Loop},
     java::ForkJoinPool,
     job::Job,
@@ -28,6 +29,7 @@ pub(crate) fn contestants() -> Vec<Box<dyn Contestant<Job>>> {
         Box::new(OnPool::<Threads>::new()),
         Box::new(OnPool::<Chili>::new()),
         Box::new(OnPool::<Loop>::new()),
+        Box::new(OnPool::<Floor>::new()),
         Box::new(ForkJoinPool::new()),
     ]
 }

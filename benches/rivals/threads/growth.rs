@@ -14,6 +14,7 @@
 mod alone;
 mod closures;
 mod contestants;
+mod floor;
 mod fork_join;
 mod java;
 #[expect(dead_code, reason = "only the table has maps of long calls")]

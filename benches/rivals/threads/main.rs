@@ -11,6 +11,7 @@
 mod alone;
 mod closures;
 mod contestants;
+mod floor;
 mod fork_join;
 mod java;
 mod job;
@@ -21,7 +22,7 @@ mod pool;
 mod workers;
 
 use rivals::{
-    contest::{self, Count, Pools, Row},
+    contest::{self, Count, FLOOR, Pools, Row},
     options::{self, Options},
     picture::bars,
     report::{Goal, Line},
@@ -50,6 +51,18 @@ fn rows(test: bool) -> Vec<Row<Job>> {
     const HANDLES: &[&str] =
         &["ours", "rayon", "tokio", "threadpool", "executors", "crossbeam-channel", "std-threads", "ForkJoinPool"];
     const QUEUES: &[&str] = &["ours", "rayon", "tokio", "threadpool", "executors", "crossbeam-channel", "ForkJoinPool"];
+    const WAITED_FOR: &[&str] = &[
+        "ours",
+        "rayon",
+        "tokio",
+        "threadpool",
+        "executors",
+        "crossbeam-channel",
+        "std-threads",
+        "ForkJoinPool",
+        FLOOR,
+    ];
+    const WAITED_FOR_HERE: &[&str] = &["ours", "rayon", "tokio", "threadpool", "executors", "crossbeam-channel", FLOOR];
     const OF_THIS_PROCESS: &[&str] = &["ours", "rayon", "tokio", "threadpool", "executors", "crossbeam-channel"];
 
     let less = |figure, title, unit, goal| Line { figure, title, unit, more_is_better: false, of_all: true, goal };
@@ -106,7 +119,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
         "4",
         "latency",
         "submit one and wait, hot",
-        HANDLES,
+        WAITED_FOR,
         Count::Filling(100, 20_000),
         Box::new(|n| Job::OneByOne { n, idle_us: 0 }),
         latency(3.33, 10.0),
@@ -117,7 +130,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
             "5",
             "apart",
             "the same, caller and pool on processors of their own",
-            OF_THIS_PROCESS,
+            WAITED_FOR_HERE,
             Count::Fixed(if test { 50 } else { 3000 }),
             Box::new(|n| Job::Apart { n }),
             latency(20.0, 20.0),
@@ -127,7 +140,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
         "6",
         "idle-latency",
         "the same, after 1 ms idle",
-        QUEUES,
+        WAITED_FOR,
         Count::Fixed(if test { 20 } else { 300 }),
         Box::new(|n| Job::OneByOne { n, idle_us: 1000 }),
         latency(1.0, 1.0),
@@ -205,7 +218,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
                 number,
                 name,
                 title,
-                &["ours", "rayon", "chili", "loop"],
+                &["ours", "rayon", "chili", "loop", FLOOR],
                 Count::Fixed(1),
                 Box::new(move |_| Job::Map(Arc::clone(&work))),
                 vec![less("ms", "all of it", "ms", Some(Goal::OfBaseline(1.0 / (at_once * efficiency))))],

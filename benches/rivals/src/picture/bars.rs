@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::{error::Error, fs, path::Path};
 
 use super::{Area, BLUE, FAINT, GRID, INK, VERMILION, WIDTH, short, write, write_headings};
-use crate::{machine::Machine, stats::number};
+use crate::{contest::FLOOR, machine::Machine, stats::number};
 
 /// What is drawn of a run.
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ impl Row {
     }
 
     fn is_baseline(&self, contestant: &str) -> bool {
-        self.baseline.as_deref() == Some(contestant)
+        self.baseline.as_deref() == Some(contestant) || contestant == FLOOR
     }
 }
 
