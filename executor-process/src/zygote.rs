@@ -28,7 +28,7 @@
 
 use executor_core::{attachments::Attachments, context::ContextStore, payload::Payload, portable};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::retry_on_intr,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg},
     process::{Pid, getpid, getppid},
@@ -37,7 +37,7 @@ use rustix::{
 use std::{
     ffi::CString,
     fs::{self, File},
-    io::{self, IoSliceMut, PipeWriter, Read, Write},
+    io::{self, IoSliceMut, PipeReader, PipeWriter, Read, Write},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
@@ -127,6 +127,10 @@ impl Taken {
 /// After a spare that ended without becoming a worker, the next one comes after this time: its end may have a reason.
 const AFTER_LOSS: Duration = Duration::from_millis(10);
 
+/// Once a spare has become a worker, the next one comes after this time, or when it is asked for: at first the worker is to answer
+/// its call, which a fork on the same processor would hold up.
+const AFTER_TAKEN: Duration = Duration::from_micros(300);
+
 /// Serves as a zygote until the pool hangs up. `Some` in each of the workers.
 pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> {
     worker::watch_parent(name)?;
@@ -144,15 +148,30 @@ pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> 
             Err(_) => return Ok(None),
         }
         // Of the channel only that the pool has hung up is of interest here: what comes through it is the spare's.
-        let mut awaited = [PollFd::new(&told, PollFlags::IN), PollFd::new(&channel, PollFlags::empty())];
-        retry_on_intr(|| poll(&mut awaited, None))?;
-        if awaited[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        if has_hung_up(&channel, PollFlags::empty(), Some(&told), None)? {
             return Ok(None);
         }
         if told.read(&mut [0])? == 0 {
             thread::sleep(AFTER_LOSS);
+        } else if has_hung_up(&channel, PollFlags::IN, None, Some(AFTER_TAKEN))? {
+            return Ok(None);
         }
     }
+}
+
+/// Waits until something of that kind comes through the channel, or anything from the spare, for so long. Whether the pool has
+/// hung up.
+fn has_hung_up(
+    channel: &OwnedFd,
+    kind: PollFlags,
+    spare: Option<&PipeReader>,
+    limit: Option<Duration>,
+) -> io::Result<bool> {
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+    let spare = spare.map(|told| PollFd::new(told, PollFlags::IN));
+    let mut awaited: Vec<_> = [PollFd::new(channel, kind)].into_iter().chain(spare).collect();
+    retry_on_intr(|| poll(&mut awaited, limit.as_ref()))?;
+    Ok(awaited[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// What a spare does: it waits until a worker is needed, and becomes that. `None`: none will be, for the pool has hung up.
