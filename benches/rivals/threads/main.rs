@@ -275,6 +275,34 @@ fn rows(test: bool) -> Vec<Row<Job>> {
                 instructions(Goal::Times(3.33)),
             )
         });
+        let tree = |depth| Box::new(Job::Tree { depth });
+        let completion = |n| Box::new(Job::Completion { n });
+        let of_calls = [
+            (
+                "instructions-tree",
+                "instructions of a call in a tree, one worker",
+                Job::Instructions { few: tree(12), many: tree(14), by: (2 << 14) - (2 << 12) },
+            ),
+            (
+                "instructions-completion",
+                "instructions of a call whose result is taken as it is there, one worker",
+                Job::Instructions { few: completion(10_000), many: completion(30_000), by: 20_000 },
+            ),
+        ];
+        for (name, title, job) in of_calls {
+            rows.push(Row {
+                pools: Pools::None,
+                ..row(
+                    "17",
+                    name,
+                    title,
+                    OF_THIS_PROCESS,
+                    Count::Fixed(1),
+                    Box::new(move |_| job.clone()),
+                    instructions(Goal::NotBehind),
+                )
+            });
+        }
         rows.push(Row {
             pools: Pools::None,
             ..row(
