@@ -140,13 +140,14 @@ pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> 
     let number = ThreadNumber::find().map_err(|error| unfit(&channel, error.to_string()))?;
     say(&channel, &Said::Ready)?;
     loop {
-        let (mut told, taken) = io::pipe()?;
-        match fork(&number) {
-            Ok(None) => return stand_ready(&channel, name, Taken(taken)),
-            Ok(Some(_)) => drop(taken),
+        let forked = io::pipe().and_then(|ends| Ok((ends, fork(&number)?)));
+        let (mut told, taken) = match forked {
+            Ok(((_, taken), None)) => return stand_ready(&channel, name, Taken(taken)),
+            Ok((ends, Some(_))) => ends,
             Err(error) if refuse(&channel, format!("the zygote cannot fork: {error}"))? => continue,
             Err(_) => return Ok(None),
-        }
+        };
+        drop(taken);
         // Of the channel only that the pool has hung up is of interest here: what comes through it is the spare's.
         if has_hung_up(&channel, PollFlags::empty(), Some(&told), None)? {
             return Ok(None);
@@ -181,10 +182,15 @@ fn stand_ready(channel: &OwnedFd, zygote: &str, taken: Taken) -> io::Result<Opti
         let Some(Asked { name, descriptors }) = asked(channel)? else { return Ok(None) };
         let mut descriptors = descriptors.into_iter();
         let (Some(theirs), Some(stderr), stdout) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
-            say(channel, &Said::Refused("the zygote has too many descriptors open to take those of a worker".into()))?;
-            continue;
+            let why = "the zygote has too many descriptors open to take those of a worker";
+            if answer(channel, &Said::Refused(why.into()))? {
+                continue;
+            }
+            return Ok(None);
         };
-        say(channel, &Said::Forked(getpid()))?;
+        if !answer(channel, &Said::Forked(getpid()))? {
+            return Ok(None);
+        }
         rustix::stdio::dup2_stderr(stderr)?;
         stdout.map_or(Ok(()), rustix::stdio::dup2_stdout)?;
         return Ok(Some(Forked { name, channel: UnixStream::from(theirs), taken }));
@@ -193,10 +199,15 @@ fn stand_ready(channel: &OwnedFd, zygote: &str, taken: Taken) -> io::Result<Opti
 
 /// Answers in place of a spare that cannot be. `false`: the pool has hung up.
 fn refuse(channel: &OwnedFd, why: String) -> io::Result<bool> {
-    if asked(channel)?.is_none() {
-        return Ok(false);
+    match asked(channel)? {
+        Some(_) => answer(channel, &Said::Refused(why)),
+        None => Ok(false),
     }
-    match say(channel, &Said::Refused(why)) {
+}
+
+/// `false`: the pool is gone, and nobody is left to tell.
+fn answer(channel: &OwnedFd, said: &Said) -> io::Result<bool> {
+    match say(channel, said) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         told => told.map(|()| true),
     }
