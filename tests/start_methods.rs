@@ -6,11 +6,12 @@ use concurrent_futures::{
     BuildError, Executor, Exit, Output, ProcessPoolExecutor, Queue, Shutdown, StartMethod, TaskError,
     ThreadPoolExecutor, current_process, parent_process,
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{
     cell::Cell,
     collections::BTreeSet,
-    env, fs, io,
-    os::unix::process::parent_id,
+    env, fs, io, iter,
+    os::{fd::IntoRawFd, unix::process::parent_id},
     process::{self, Command},
     sync::{
         OnceLock,
@@ -180,6 +181,24 @@ fn a_dead_spare_is_replaced() {
     let zygote = await_child("ready-zygote");
     drop(pool);
     eventually("all are gone", || !children().iter().any(|(pid, _)| *pid == zygote || seen.contains(pid)));
+}
+
+/// PP-25: a preload that leaves no descriptors for workers breaks the pool, which says so.
+#[test]
+fn a_preload_leaves_room_for_workers() {
+    fn open_all(keep: usize) {
+        let limit = Rlimit { current: Some(64), maximum: Some(64) };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        let mut open: Vec<_> = iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+        open.truncate(open.len() - keep);
+        open.into_iter().for_each(|file| _ = file.into_raw_fd());
+    }
+    let expected = ["Too many open files", "the zygote cannot fork", "the zygote has too many descriptors open"];
+    for (keep, expected) in expected.into_iter().enumerate() {
+        let pool = Forked::builder(1).preload(open_all, keep).build().unwrap();
+        let error = promptly(move || pool.submit(|x: u32| x, 1).result()).unwrap_err();
+        assert!(error.is_broken() && error.to_string().contains(expected), "{error}");
+    }
 }
 
 /// PP-25: whenever it dies, whatever it was asked for: every call is made, and nothing is left of anybody.

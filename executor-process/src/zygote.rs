@@ -40,7 +40,7 @@ use std::{
     io::{self, IoSliceMut, PipeReader, PipeWriter, Read, Write},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, IntoRawFd, OwnedFd},
         unix::net::UnixStream,
     },
     ptr,
@@ -133,28 +133,37 @@ const AFTER_TAKEN: Duration = Duration::from_micros(300);
 
 /// Serves as a zygote until the pool hangs up. `Some` in each of the workers.
 pub(crate) fn serve(channel: OwnedFd, name: &str) -> io::Result<Option<Forked>> {
+    let served = prepare_and_fork(&channel, name);
+    if served.is_err() {
+        // A pool that finds it closed ends this process, which has still to say what went wrong.
+        let _open_to_the_end = channel.into_raw_fd();
+    }
+    served
+}
+
+fn prepare_and_fork(channel: &OwnedFd, name: &str) -> io::Result<Option<Forked>> {
     worker::watch_parent(name)?;
-    if !prepare(&channel, name)? {
+    if !prepare(channel, name)? {
         return Ok(None);
     }
-    let number = ThreadNumber::find().map_err(|error| unfit(&channel, error.to_string()))?;
-    say(&channel, &Said::Ready)?;
+    let number = ThreadNumber::find().map_err(|error| unfit(channel, error.to_string()))?;
+    say(channel, &Said::Ready)?;
     loop {
         let forked = io::pipe().and_then(|ends| Ok((ends, fork(&number)?)));
         let (mut told, taken) = match forked {
-            Ok(((_, taken), None)) => return stand_ready(&channel, name, Taken(taken)),
+            Ok(((_, taken), None)) => return stand_ready(channel, name, Taken(taken)),
             Ok((ends, Some(_))) => ends,
-            Err(error) if refuse(&channel, format!("the zygote cannot fork: {error}"))? => continue,
+            Err(error) if refuse(channel, format!("the zygote cannot fork: {error}"))? => continue,
             Err(_) => return Ok(None),
         };
         drop(taken);
         // Of the channel only that the pool has hung up is of interest here: what comes through it is the spare's.
-        if has_hung_up(&channel, PollFlags::empty(), Some(&told), None)? {
+        if has_hung_up(channel, PollFlags::empty(), Some(&told), None)? {
             return Ok(None);
         }
         if told.read(&mut [0])? == 0 {
             thread::sleep(AFTER_LOSS);
-        } else if has_hung_up(&channel, PollFlags::IN, None, Some(AFTER_TAKEN))? {
+        } else if has_hung_up(channel, PollFlags::IN, None, Some(AFTER_TAKEN))? {
             return Ok(None);
         }
     }
