@@ -87,10 +87,9 @@ mod tests {
 
     #[test]
     fn large_pages_change_nothing() {
-        let mut list = vec![0_u64; HUGE_BYTES];
+        let mut list: Vec<u64> = (0..HUGE_BYTES as u64).collect();
         want_large_pages(&mut list[1..]);
-        list[HUGE_BYTES - 1] = 5;
-        assert_eq!(list.iter().sum::<u64>(), 5);
+        assert!(list.iter().copied().eq(0..HUGE_BYTES as u64));
         let mut buffer = with_room(HUGE_BYTES + 1).unwrap();
         buffer.resize(HUGE_BYTES + 1, 7);
         assert!(buffer.iter().all(|byte| *byte == 7));
