@@ -3,14 +3,20 @@
 use crate::support::{DEADLINE, Gate, Key, Log, append, eventually, pass, runs};
 use concurrent_futures::{
     Executor, Exit, Future, Priority, ProcessPoolExecutor, ProcessPoolExecutorBuilder, ResourceLimit, RetryPolicy,
-    TaskError, TaskOptions,
+    Shared, TaskError, TaskOptions,
 };
 use rustix::{
     process::{Pid, Resource, Signal, getrlimit, kill_process},
     time::{ClockId, clock_gettime},
 };
 use std::{
-    collections::HashSet, fs, os::unix::process::CommandExt, panic, process, process::Command, thread, time::Duration,
+    collections::HashSet,
+    fs,
+    os::unix::process::CommandExt,
+    panic, process,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
 fn one() -> ProcessPoolExecutorBuilder {
@@ -387,4 +393,22 @@ fn a_worker_of_some_age_is_replaced() {
     next.result().unwrap(); // by the old one, if the new one was not quite ready
     eventually("the new one makes the calls", || pool.submit(pid, ()).result().unwrap() != busy);
     assert!(panic::catch_unwind(|| one().max_worker_age(Duration::ZERO)).is_err());
+}
+
+/// Memory that is shared is not the worker's, also while it stays mapped from call to call.
+#[test]
+fn memory_that_is_only_mapped_is_no_growth() {
+    let pool = one().max_memory_growth_bytes(16 << 20).build().unwrap();
+    let first = pool.submit(pid, ()).result().unwrap();
+    let data = Shared::new(vec![7_u8; 64 << 20]).unwrap();
+    let read = |data: Shared<[u8]>| {
+        assert!(data.iter().step_by(4096).all(|byte| *byte == 7));
+        process::id()
+    };
+    // The pool looks at a worker's memory once a second, as it answers.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(pool.submit(read, data.clone()).result().unwrap(), first);
+        thread::sleep(Duration::from_millis(1));
+    }
 }

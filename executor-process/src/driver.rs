@@ -935,7 +935,7 @@ impl Driver {
         if !this.served || this.memory.is_some_and(|(_, looked)| now.duration_since(looked) < MEMORY_PERIOD) {
             return;
         }
-        let Some(bytes) = os::resident_bytes(this.child.id()) else { return };
+        let Some(bytes) = os::own_bytes(this.child.id()) else { return };
         // What it needs to be there at all, and for its first call, is no growth.
         let first = this.memory.map_or(bytes, |(first, _)| first);
         this.memory = Some((first, now));

@@ -192,11 +192,12 @@ pub(crate) fn wait(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
     }
 }
 
-/// How much memory a process keeps, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+/// How much memory a process keeps for itself, in bytes: not what it only maps, such as its program, and memory that is shared.
+pub(crate) fn own_bytes(pid: u32) -> Option<u64> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = pages.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    let mut pages = pages.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    let (resident, mapped) = (pages.next()?, pages.next()?);
+    Some(resident.saturating_sub(mapped) * rustix::param::page_size() as u64)
 }
 
 /// Ends a process that was only just started, and forgets it.
@@ -254,9 +255,11 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_process_is_known() {
-        let megabytes = resident_bytes(std::process::id()).unwrap() >> 20;
-        assert!((1..10_000).contains(&megabytes), "{megabytes} MiB");
-        assert_eq!(resident_bytes(0), None);
+        let own = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let megabytes = own_bytes(std::process::id()).unwrap() >> 20;
+        assert!((64..10_000).contains(&megabytes), "{megabytes} MiB");
+        drop(own);
+        assert_eq!(own_bytes(0), None);
     }
 
     #[test]
