@@ -8,7 +8,7 @@ use crate::{
     fork_join::{Chili, Loop},
     java::ForkJoinPool,
     job::Job,
-    on_rayon::Rayon,
+    on_rayon::{Rayon, RayonFifo},
     on_tokio::Tokio,
     ours::Ours,
     pool::OnPool,
@@ -22,6 +22,7 @@ pub(crate) fn contestants() -> Vec<Box<dyn Contestant<Job>>> {
     vec![
         Box::new(OnPool::<Ours>::new()),
         Box::new(OnPool::<Rayon>::new()),
+        Box::new(OnPool::<RayonFifo>::new()),
         Box::new(OnPool::<Tokio>::new()),
         Box::new(OnPool::<WithHandles<threadpool::ThreadPool>>::new()),
         Box::new(OnPool::<WithHandles<Executors>>::new()),

@@ -150,7 +150,7 @@ fn rows(test: bool) -> Vec<Row<Job>> {
         "7",
         "tree",
         "a tree of calls spawned inside",
-        QUEUES,
+        &["ours", "rayon", "rayon-fifo", "tokio", "threadpool", "executors", "crossbeam-channel", "ForkJoinPool"],
         Count::Fixed(1),
         Box::new(move |_| Job::Tree { depth }),
         nanoseconds(Goal::Times(1.67)),

@@ -68,6 +68,41 @@ impl Pool for Rayon {
     }
 }
 
+/// The same where calls begin in the order in which they were spawned, as ours do.
+pub(crate) struct RayonFifo(Rayon);
+
+impl Pool for RayonFifo {
+    const NAME: &str = "rayon-fifo";
+    type Handle = oneshot::Receiver<u64>;
+
+    fn open(workers: usize) -> Result<Self, String> {
+        Rayon::open(workers).map(RayonFifo)
+    }
+
+    fn submit<F: FnOnce() -> u64 + Send + 'static>(&self, call: F) -> oneshot::Receiver<u64> {
+        let (tell, told) = oneshot::channel();
+        self.0.0.spawn_fifo(move || drop(tell.send(call())));
+        told
+    }
+
+    fn wait(&self, handle: oneshot::Receiver<u64>) -> u64 {
+        self.0.wait(handle)
+    }
+
+    fn tree(&self, leaves: &Arc<Leaves>) -> Option<()> {
+        let leaves = Arc::clone(leaves);
+        self.0.0.spawn_fifo(move || grow_in_order(&leaves, 1));
+        Some(())
+    }
+}
+
+fn grow_in_order(leaves: &Arc<Leaves>, place: u64) {
+    leaves.grow(place, |place| {
+        let leaves = Arc::clone(leaves);
+        rayon::spawn_fifo(move || grow_in_order(&leaves, place));
+    });
+}
+
 fn grow(leaves: &Arc<Leaves>, place: u64) {
     leaves.grow(place, |place| {
         let leaves = Arc::clone(leaves);
