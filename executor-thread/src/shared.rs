@@ -405,13 +405,15 @@ impl Shared {
             Priority::Normal => worker::keep(self.home, task, || self.queue.may_keep()),
             _ => Err(task),
         };
+        let is_kept = kept.is_ok();
         if let Err(task) = kept {
             self.pushed.0.fetch_add(1, Ordering::SeqCst);
             self.queue.push(task, level);
         }
-        // ORDERING: the fence in `wake_one` is against the one that `worker_blocks` passes there: either this thread sees that a
+        // ORDERING: the fence in there is against the one that `worker_blocks` passes there: either this thread sees that a
         // worker blocks, or that worker sees the task.
-        if !self.sleep.wake_one() {
+        // What this worker has kept waits until its call is over, or for another worker.
+        if !self.sleep.wake_one_unless(|| !is_kept && self.queue.is_empty()) {
             self.start_thread_if_needed();
         }
     }

@@ -8,16 +8,21 @@ use std::{
 use crate::{
     barrier,
     sync::{
-        Condvar, Mutex, SEARCHES,
+        Condvar, GLANCES, Mutex, SEARCHES,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
 };
+
+/// How many wake-ups glances spare before one is made: where they are that frequent, somebody who searches spares more.
+const SPARED: usize = 16;
 
 #[derive(Default)]
 pub(crate) struct Sleep {
     /// A worker searches: it will find whatever is pushed.
     searching: AtomicBool,
     sleepers: AtomicUsize,
+    /// Wake-ups that glances have spared, since the last one that they have not.
+    spared: AtomicUsize,
     permits: Mutex<usize>,
     granted: Condvar,
 }
@@ -115,6 +120,13 @@ impl Sleep {
     /// To be called after a push. Returns whether somebody comes for it: a sleeper was let go, or a worker searches.
     #[inline]
     pub(crate) fn wake_one(&self) -> bool {
+        self.wake_one_unless(|| false)
+    }
+
+    /// As [`wake_one`](Self::wake_one), by who may find that what was pushed `is_taken` before it has woken anybody: most often a worker
+    /// is just between two calls. Then somebody has come.
+    #[inline]
+    pub(crate) fn wake_one_unless(&self, is_taken: impl Fn() -> bool) -> bool {
         // ORDERING: pairs with the fences in `search` and `sleep`; the push is before it.
         fence(Ordering::SeqCst);
         if self.searching.load(Ordering::Relaxed) {
@@ -123,6 +135,17 @@ impl Sleep {
         if self.sleepers.load(Ordering::Relaxed) == 0 {
             return false;
         }
+        // ORDERING: Relaxed; it matters to nobody's safety, and who loses a count glances once more.
+        let spared = self.spared.load(Ordering::Relaxed);
+        let glances = if spared < SPARED { GLANCES } else { 0 };
+        for _ in 0..glances {
+            hint::spin_loop();
+            if self.searching.load(Ordering::Relaxed) || is_taken() {
+                self.spared.store(spared + 1, Ordering::Relaxed);
+                return true;
+            }
+        }
+        self.spared.store(0, Ordering::Relaxed);
         self.grant()
     }
 
@@ -206,6 +229,26 @@ mod tests {
             sleep.wake_all();
         });
         assert_eq!(taken.load(Ordering::SeqCst), 2 * PUSHES);
+    }
+
+    #[test]
+    fn for_what_is_taken_at_a_glance_hardly_anybody_is_woken() {
+        let (sleep, woken) = (Sleep::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(sleep.sleep(None, || false, || false, || false));
+                woken.store(true, Ordering::SeqCst);
+            });
+            while sleep.searching.load(Ordering::SeqCst) || sleep.sleepers.load(Ordering::SeqCst) == 0 {
+                thread::yield_now();
+            }
+            for _ in 0..SPARED {
+                assert!(sleep.wake_one_unless(|| true) && *sleep.permits.lock() == 0);
+            }
+            assert!(!woken.load(Ordering::SeqCst));
+            assert!(sleep.wake_one_unless(|| true));
+        }); // which ends when the sleeper has been woken
+        assert_eq!(sleep.spared.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::{
 /// None: whoever searches and finds nothing does what it does once.
 pub(crate) const SEARCHES: usize = 1;
 
+pub(crate) const GLANCES: usize = 1;
+
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(modelled::Mutex<T>);
 
