@@ -43,7 +43,7 @@ impl Retries for Again {
     fn retry(self: Arc<Self>, task: Task, pause: Duration) {
         thread::sleep(pause);
         task.resume();
-        task.run(|| ());
+        task.run();
     }
 }
 
@@ -56,7 +56,7 @@ impl SequentialExecutor {
 
     fn run(&self, task: Task) {
         task.belong_to(self.home, &self.again);
-        task.run(|| ());
+        task.run();
     }
 
     fn is_closed(&self) -> bool {

@@ -117,7 +117,7 @@ struct Counts(AtomicUsize);
 impl Executor for Counts {
     fn execute(&self, task: Task) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        task.run(|| ());
+        task.run();
     }
 
     fn max_workers(&self) -> NonZeroUsize {
@@ -165,7 +165,7 @@ impl Executor for Loses {
 
     fn try_execute(&self, task: Task, _: Duration) -> Result<(), Rejected<Task>> {
         match self.0.fetch_add(1, Ordering::Relaxed) {
-            0 => task.run(|| ()),
+            0 => task.run(),
             1 => drop(task),
             _ => return Err(Rejected::new(task, concurrent_futures::Failure::Shutdown)),
         }

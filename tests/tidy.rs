@@ -82,11 +82,14 @@ fn each_thing_has_one_home() {
 fn unsafe_lives_in_few_files_and_explains_itself() {
     let homes = [
         "benches/rivals/processes/mapping.rs",
+        "executor-core/src/arena.rs",
         "executor-core/src/buffers.rs",
         "executor-core/src/cell.rs",
         "executor-core/src/current.rs",
+        "executor-core/src/handle.rs",
         "executor-core/src/linkage.rs",
         "executor-core/src/portable.rs",
+        "executor-core/src/reader.rs",
         "executor-core/src/seat.rs",
         "executor-process/src/claims.rs",
         "executor-process/src/segment.rs",

@@ -10,12 +10,12 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     marker::PhantomData,
-    num::NonZeroUsize,
+    num::NonZeroU32,
     panic::Location,
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -27,20 +27,20 @@ use crate::{
 
 /// Names a pool whose waiting workers may run its tasks in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Home(NonZeroUsize);
+pub struct Home(NonZeroU32);
 
 impl Home {
     /// A name that no other pool of this process has.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "each one is different, which a default value is not")]
     pub fn new() -> Home {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         // ORDERING: Relaxed; only uniqueness matters.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Home(NonZeroUsize::new(number).expect("fewer pools than numbers"))
+        let number = u32::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).ok();
+        Home(number.and_then(NonZeroU32::new).expect("fewer than four billion pools in a program's life"))
     }
 
-    pub(crate) fn number(self) -> usize {
+    pub(crate) fn number(self) -> u32 {
         self.0.get()
     }
 }
@@ -175,7 +175,7 @@ impl Worker for Guest {
 }
 
 /// Runs `task` if it belongs to the pool `home` and this thread is one of that pool's workers.
-pub(crate) fn in_place(home: usize, task: impl FnOnce()) {
+pub(crate) fn in_place(home: u32, task: impl FnOnce()) {
     let at_home = current_home().is_some_and(|current| current.number() == home);
     if at_home {
         let _ = nested(task, |task| task());

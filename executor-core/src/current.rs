@@ -10,6 +10,7 @@ use std::{cell::Cell, error, fmt, ptr, sync::Arc};
 use crate::{
     blocking,
     error::TaskId,
+    handle::Handle,
     sync::{
         atomic::{AtomicBool, Ordering},
         thread_local,
@@ -36,8 +37,24 @@ pub trait StopSource: Send + Sync {
 /// A call, and where it learns that it is to stop.
 #[derive(Clone)]
 struct Call {
-    source: Arc<dyn StopSource>,
+    source: Share,
     ticket: u64,
+}
+
+/// A stop source that is there for as long as this.
+#[derive(Clone)]
+pub(crate) enum Share {
+    Task(Handle),
+    Backend(Arc<dyn StopSource>),
+}
+
+impl Share {
+    fn source(&self) -> &dyn StopSource {
+        match self {
+            Share::Task(task) => task.as_stop_source(),
+            Share::Backend(source) => &**source,
+        }
+    }
 }
 
 /// What a thread does for pools, as far as it is a call's affair. It lies on the thread's stack, below the call.
@@ -51,9 +68,9 @@ struct Frame {
 }
 
 /// A stop source, of which a share is taken only where it is to outlive the call.
-trait Source {
+pub(crate) trait Source {
     fn source(&self) -> &dyn StopSource;
-    fn share(&self) -> Arc<dyn StopSource>;
+    fn share(&self) -> Share;
 }
 
 impl<S: StopSource + 'static> Source for Arc<S> {
@@ -61,8 +78,8 @@ impl<S: StopSource + 'static> Source for Arc<S> {
         &**self
     }
 
-    fn share(&self) -> Arc<dyn StopSource> {
-        Arc::clone(self) as Arc<dyn StopSource>
+    fn share(&self) -> Share {
+        Share::Backend(Arc::clone(self) as Arc<dyn StopSource>)
     }
 }
 
@@ -71,8 +88,13 @@ thread_local! {
 }
 
 /// Makes `call` as the one that learns from `source` that it is to stop.
-#[inline]
 pub fn making<S: StopSource + 'static, T>(source: &Arc<S>, ticket: u64, call: impl FnOnce() -> T) -> T {
+    making_of(source, ticket, call)
+}
+
+/// As [`making`], of any source.
+#[inline]
+pub(crate) fn making_of<T>(source: &(impl Source + 'static), ticket: u64, call: impl FnOnce() -> T) -> T {
     struct Restored<'a>(&'a Frame);
     impl Drop for Restored<'_> {
         fn drop(&mut self) {
@@ -138,11 +160,11 @@ struct Part(Call);
 
 impl StopSource for Part {
     fn is_stopped(&self, _: u64) -> bool {
-        self.0.source.is_stopped(self.0.ticket)
+        self.0.source.source().is_stopped(self.0.ticket)
     }
 
     fn task(&self) -> Option<TaskId> {
-        self.0.source.task()
+        self.0.source.source().task()
     }
 }
 
@@ -211,7 +233,7 @@ pub(crate) fn is_back() {
 #[must_use]
 pub fn current_task() -> CurrentTask {
     let call = look(Frame::call);
-    let task = call.as_ref().and_then(|call| call.source.task());
+    let task = call.as_ref().and_then(|call| call.source.source().task());
     CurrentTask { task, token: CancelToken { call, pool: blocking::pool_is_stopping() } }
 }
 
@@ -265,7 +287,7 @@ impl CancelToken {
     pub fn is_cancelled(&self) -> bool {
         // ORDERING: Relaxed; the answer may be late, and nothing is read on the strength of it.
         self.pool.as_ref().is_some_and(|stopping| stopping.load(Ordering::Relaxed))
-            || self.call.as_ref().is_some_and(|call| call.source.is_stopped(call.ticket))
+            || self.call.as_ref().is_some_and(|call| call.source.source().is_stopped(call.ticket))
     }
 
     /// For `?`.

@@ -173,7 +173,7 @@ mod tests {
         }
         assert_eq!(batch.len(), 2);
         let (task, future) = batch.into_task();
-        task.run(|| ());
+        task.run();
         let (outcomes, elapsed) = outcomes(future, 2);
         assert_eq!(outcomes.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [1, 2]);
         assert!(elapsed.is_some());

@@ -11,11 +11,10 @@ use std::{
 };
 
 use crate::{
-    blocking,
-    cell::Reader,
-    current,
+    blocking, current,
     error::{Failure, TaskError, TaskId},
     patience,
+    reader::Reader,
     state::State,
     waits::{self, Awaited},
 };

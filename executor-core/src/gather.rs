@@ -170,7 +170,7 @@ impl<R: Send + 'static> Gather<R> {
         match catch(|| all_values(chunks)).flatten() {
             Ok(values) => {
                 *self.place.lock() = Some(values);
-                task.run(|| ());
+                task.run();
                 // Nobody took them if the whole was cancelled.
                 let left = self.place.lock().take();
                 drop_quietly(left);

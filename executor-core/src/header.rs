@@ -15,9 +15,10 @@ use crate::{
     observe::{self, Buffer, TaskEvent, TaskEventKind, WorkerInfo},
     options::TaskOptions,
     retry::Tried,
+    stage::Stage,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::Retries,
 };
@@ -28,11 +29,8 @@ pub(crate) struct Header {
     pub(crate) id: TaskId,
     pub(crate) site: &'static Location<'static>,
     /// The pool whose workers may run it in place; 0 for none.
-    pub(crate) home: AtomicUsize,
-    /// Somebody has asked the running call to stop.
-    pub(crate) stop: AtomicBool,
-    /// As `published` under the cell's lock, for who looks without the lock. Set once, under the lock.
-    pub(crate) is_published: AtomicBool,
+    pub(crate) home: AtomicU32,
+    pub(crate) stage: Stage,
     /// What most tasks have not got.
     pub(crate) extras: OnceBox<Extras>,
 }
@@ -88,9 +86,8 @@ impl Header {
             // ORDERING: Relaxed; only uniqueness matters, and one thread's own order.
             id: TaskId(NEXT.fetch_add(1, Ordering::Relaxed)),
             site,
-            home: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-            is_published: AtomicBool::new(false),
+            home: AtomicU32::new(0),
+            stage: Stage::new(),
             extras: OnceBox::new(),
         }
     }

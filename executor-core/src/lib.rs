@@ -37,6 +37,7 @@
 //! This crate opens no socket. The only files that it reads are those in which the system tells of processors.
 
 pub mod admission;
+mod arena;
 mod arrivals;
 mod async_result;
 pub mod attachments;
@@ -62,6 +63,7 @@ pub mod future;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gather;
+mod handle;
 mod header;
 pub mod levels;
 #[cfg(feature = "transport")]
@@ -76,11 +78,13 @@ pub mod patience;
 pub mod payload;
 #[cfg(feature = "transport")]
 pub mod portable;
+mod reader;
 #[cfg(feature = "transport")]
 pub mod reply;
 pub mod retry;
 pub mod seat;
 pub mod shutdown;
+mod stage;
 pub mod state;
 pub mod stats;
 pub mod sync;

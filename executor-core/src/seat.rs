@@ -12,25 +12,22 @@ use crate::{
     stats::{Counters, Made, RunningTask, Stats},
     sync::{
         Mutex,
-        atomic::{AtomicPtr, AtomicU64, Ordering, fence},
+        atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence},
     },
     task::Task,
 };
 
-/// What stands in `worked`.
-const BUSY: u64 = 1;
-const IN_HAND: u64 = 2;
-const TAKEN: u64 = 4;
+/// What stands in `state`.
+const BUSY: u8 = 1;
+const IN_HAND: u8 = 2;
 
 /// A worker's place, apart from what others write.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Seat {
     worker: String,
-    /// Whether it is busy, and has a task in hand; and, above that, the tasks that it has taken out of its pool's queue, ever.
-    worked: AtomicU64,
-    /// Tasks that it has put into that queue, ever.
-    pushed: AtomicU64,
+    /// Whether it is busy, and has a task in hand.
+    state: AtomicU8,
     /// The task whose call is made, on no other's top. 0: none is.
     task: AtomicU64,
     site: AtomicPtr<Location<'static>>,
@@ -42,25 +39,13 @@ pub struct Seat {
     retried: AtomicU64,
 }
 
-/// From [`Seat::worked`].
-#[derive(Clone, Copy, Debug)]
-pub struct Worked {
-    /// How many tasks the worker has taken out of its pool's queue, ever.
-    pub taken: u64,
-    /// Whether it is busy.
-    pub is_busy: bool,
-    /// Whether it has a task in hand of which it has not begun the call. It may be about to cancel it.
-    pub has_in_hand: bool,
-}
-
 impl Seat {
     /// For the worker of that name.
     #[must_use]
     pub fn new(worker: impl Into<String>) -> Seat {
         Seat {
             worker: worker.into(),
-            worked: AtomicU64::new(0),
-            pushed: AtomicU64::new(0),
+            state: AtomicU8::new(0),
             task: AtomicU64::new(0),
             site: AtomicPtr::new(ptr::null_mut()),
             since: AtomicU64::new(0),
@@ -71,50 +56,41 @@ impl Seat {
         }
     }
 
-    /// The worker has taken a task out of its pool's queue: it is busy from now on, and has the task in hand until it
-    /// [begins](Self::begin) its call or [is idle](Self::be_idle).
+    /// The worker is about to take a task out of its pool's queue, if there is one. It has that in hand until it [begins](Self::begin) its
+    /// call, or [is idle](Self::be_idle).
     #[inline]
-    pub fn take(&self) {
-        self.change_worked(|worked| (worked | BUSY | IN_HAND) + TAKEN);
+    pub fn reach(&self) {
+        self.change(|state| state | IN_HAND);
     }
 
-    /// The worker is busy with what was in no queue.
+    /// The worker is busy.
     #[inline]
     pub fn be_busy(&self) {
-        self.change_worked(|worked| worked | BUSY);
+        self.change(|state| state | BUSY);
     }
 
-    /// The worker is no longer busy. Whoever has seen the outcome of its call sees that, too.
+    /// The worker is no longer busy, and has nothing in hand. Whoever has seen the outcome of its call sees that, too.
     #[inline]
     pub fn be_idle(&self) {
-        self.change_worked(|worked| worked & !(BUSY | IN_HAND));
+        self.change(|_| 0);
     }
 
-    fn change_worked(&self, change: impl FnOnce(u64) -> u64) {
+    fn change(&self, change: impl FnOnce(u8) -> u8) {
         // Nobody else writes it.
-        let worked = self.worked.load(Ordering::Relaxed);
-        // ORDERING: Release pairs with the Acquire in `worked`: who sees that a task was taken sees that it was put there, and who
-        // sees it no longer in hand sees what became of it.
-        self.worked.store(change(worked), Ordering::Release);
+        let state = self.state.load(Ordering::Relaxed);
+        // ORDERING: Release pairs with the Acquire in `is_busy` and `has_in_hand`: who sees that a task is no longer in hand sees what
+        // became of it. Who sees that it is no longer in the queue sees that it is in hand, since the queue orders that.
+        self.state.store(change(state), Ordering::Release);
     }
 
-    /// What it does with its pool's tasks.
-    pub fn worked(&self) -> Worked {
-        // ORDERING: Acquire, see `change_worked`.
-        let worked = self.worked.load(Ordering::Acquire);
-        Worked { taken: worked / TAKEN, is_busy: worked & BUSY != 0, has_in_hand: worked & IN_HAND != 0 }
+    /// Whether it is busy.
+    pub fn is_busy(&self) -> bool {
+        self.state.load(Ordering::Acquire) & BUSY != 0
     }
 
-    /// The worker is about to put a task into its pool's queue.
-    #[inline]
-    pub fn push(&self) {
-        // Nobody else writes it. ORDERING: Relaxed; whoever takes the task is ordered by the queue.
-        self.pushed.store(self.pushed.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    /// How many tasks it has put into its pool's queue, ever.
-    pub fn pushed(&self) -> u64 {
-        self.pushed.load(Ordering::Relaxed)
+    /// Whether it may have a task in hand of which it has not begun the call. It may be about to cancel it.
+    pub fn has_in_hand(&self) -> bool {
+        self.state.load(Ordering::Acquire) & IN_HAND != 0
     }
 
     /// The worker makes this task's call from now on.
@@ -126,7 +102,7 @@ impl Seat {
         self.since.store(now(), Ordering::Relaxed);
         // ORDERING: Release pairs with the load in `look`: who sees the task sees the rest.
         self.task.store(id.number(), Ordering::Release);
-        self.change_worked(|worked| worked & !IN_HAND);
+        self.change(|state| state & !IN_HAND);
     }
 
     /// It is over. By the worker itself.
@@ -136,7 +112,7 @@ impl Seat {
             Made::Done => &self.done,
             Made::Failed => &self.failed,
             Made::Again => &self.retried,
-            Made::Nothing => return,
+            Made::Nothing | Made::Busy | Made::Idle => return,
         };
         // Nobody else writes it.
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

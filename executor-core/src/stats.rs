@@ -202,6 +202,18 @@ pub enum Made {
     Again,
     /// There was nothing to do: it was cancelled before, or made elsewhere.
     Nothing,
+    /// It was made, as was told just now; but a callback was added in that moment, and this thread runs it.
+    Busy,
+    /// That one has run, too.
+    Idle,
+}
+
+impl Made {
+    /// Whether this is the first that is told of the call's end.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        !matches!(self, Made::Busy | Made::Idle)
+    }
 }
 
 /// Counts the calls of a pool in this process, apart from those that its workers count themselves.
@@ -218,7 +230,7 @@ pub struct Counters {
 }
 
 /// Pools whose calls are cancelled by others. Looked at only then.
-static POOLS: Mutex<BTreeMap<usize, Weak<Counters>>> = Mutex::new(BTreeMap::new());
+static POOLS: Mutex<BTreeMap<u32, Weak<Counters>>> = Mutex::new(BTreeMap::new());
 
 impl Counters {
     /// Those of the pool `home`, which must [forget](Self::forget) them at its end.
@@ -234,7 +246,7 @@ impl Counters {
         POOLS.lock().remove(&home.number());
     }
 
-    fn find(home: usize) -> Option<Arc<Counters>> {
+    fn find(home: u32) -> Option<Arc<Counters>> {
         if home == 0 {
             return None;
         }
@@ -242,7 +254,7 @@ impl Counters {
     }
 
     /// A task of the pool with this number was cancelled, which lies in its queue, or pauses.
-    pub(crate) fn count_cancelled(home: usize, is_queued: bool) {
+    pub(crate) fn count_cancelled(home: u32, is_queued: bool) {
         if let Some(counters) = Counters::find(home) {
             // ORDERING: Relaxed, as all counters: they order nothing, and who has waited for a call was ordered by that.
             counters.cancelled.fetch_add(1, Ordering::Relaxed);
@@ -250,11 +262,11 @@ impl Counters {
         }
     }
 
-    pub(crate) fn begin_in_place_at(home: usize) {
+    pub(crate) fn begin_in_place_at(home: u32) {
         Counters::find(home).iter().for_each(|counters| counters.begin_in_place());
     }
 
-    pub(crate) fn end_in_place_at(home: usize, made: Made) {
+    pub(crate) fn end_in_place_at(home: u32, made: Made) {
         Counters::find(home).iter().for_each(|counters| counters.end_in_place(made));
     }
 
@@ -293,7 +305,7 @@ impl Counters {
             Made::Done => &self.done,
             Made::Failed => &self.failed,
             Made::Again => &self.retried,
-            Made::Nothing => return,
+            Made::Nothing | Made::Busy | Made::Idle => return,
         };
         counter.fetch_add(calls, Ordering::Relaxed);
     }

@@ -17,9 +17,10 @@ use crate::{
     attachments::Encoded,
     blocking::Home,
     call::Call,
-    cell::{self, Announcement, Lease, Runnable},
+    cell::{self, Announcement, Lease},
     error::{BrokenCause, Failure, TaskId},
     future::Future,
+    handle::Handle,
     levels::Priority,
     observe::{Observers, WorkerInfo},
     options::TaskOptions,
@@ -28,11 +29,11 @@ use crate::{
 };
 
 /// A call to be made in this process, or packed for another.
-pub struct Task(Handle<false>);
+pub struct Task(Duty<false>);
 
 /// A call in the form in which it travels.
 pub struct Parcel {
-    handle: Handle<true>,
+    handle: Duty<true>,
     call: Call,
     luggage: Option<Luggage>,
 }
@@ -58,12 +59,12 @@ pub enum Ended {
 
 /// The duty to end a task. One that `TRAVELS` ends it also when it runs: elsewhere, with a worker that is gone. One that
 /// does not may have been left behind by a worker that made the call in place, and then has no say any more.
-struct Handle<const TRAVELS: bool>(Option<Arc<dyn Runnable>>);
+struct Duty<const TRAVELS: bool>(Option<Handle>);
 
 impl Task {
     pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Task, Future<W::Output>) {
         let (runnable, reader) = cell::new(work, site);
-        (Task(Handle(Some(runnable))), Future::new(reader))
+        (Task(Duty(Some(runnable))), Future::new(reader))
     }
 
     /// A task that makes `call`, which stays in this process: a backend that cannot run tasks here
@@ -103,8 +104,8 @@ impl Task {
         self.0.get().observe(observers.buffer());
     }
 
-    pub(crate) fn again(runnable: Arc<dyn Runnable>) -> Task {
-        Task(Handle(Some(runnable)))
+    pub(crate) fn again(runnable: Handle) -> Task {
+        Task(Duty(Some(runnable)))
     }
 
     pub(crate) fn choose(&self, options: &Arc<TaskOptions>) {
@@ -134,18 +135,18 @@ impl Task {
         options.chosen_priority()
     }
 
-    /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its
-    /// outcome, and its callbacks run here. `over` is called when all that is done and before any wait
-    /// for the outcome ends, or at once if there was nothing to do. It must not block, nor touch the task.
-    #[inline]
-    pub fn run(self, mut over: impl FnMut()) {
-        self.run_counted(|_| over());
+    /// Makes the call on this thread, unless it was cancelled or has begun. Its panic becomes its outcome, and its callbacks run here.
+    pub fn run(self) {
+        self.run_counted(|_| ());
     }
 
-    /// As [`run`](Self::run). `over` is told what became of it, for a pool that counts.
+    /// As [`run`](Self::run), for a pool that counts. `over` is told what became of the call when its callbacks have run, before any wait
+    /// for the outcome ends, or at once if there was nothing to do. It must not block, nor touch the task.
     #[inline]
     pub fn run_counted(mut self, mut over: impl FnMut(Made)) {
-        self.0.release().run(&mut over);
+        let handle = self.0.release();
+        handle.run(&mut over);
+        handle.drop_quietly(); // the last one drops the outcome, which is the user's
     }
 
     /// Encodes the call for another process. The arguments are dropped here.
@@ -155,8 +156,8 @@ impl Task {
     /// due.
     pub fn pack(mut self) -> Result<Parcel, Option<Announcement>> {
         let runnable = self.0.release();
-        let call = Arc::clone(&runnable).pack()?;
-        Ok(Parcel { handle: Handle(Some(runnable)), call, luggage: None })
+        let call = runnable.pack()?;
+        Ok(Parcel { handle: Duty(Some(runnable)), call, luggage: None })
     }
 
     /// Ends the task without a value, unless its call is being made.
@@ -267,14 +268,14 @@ impl Parcel {
     /// Ends the task with the reply that [`answer`](crate::portable::answer) made. It is decoded by
     /// whoever wants the result.
     pub fn complete(self, reply: Encoded) -> Ended {
-        let runnable = Arc::clone(self.handle.get());
-        self.ended(runnable.complete(reply))
+        let outcome = self.handle.get().complete(reply);
+        self.ended(outcome)
     }
 
     /// Ends the task without a value.
     pub fn fail(self, failure: Failure) -> Ended {
-        let runnable = Arc::clone(self.handle.get());
-        self.ended(runnable.fail_attempt(failure))
+        let outcome = self.handle.get().fail_attempt(failure);
+        self.ended(outcome)
     }
 
     fn ended(mut self, outcome: Result<Option<Announcement>, Duration>) -> Ended {
@@ -298,19 +299,19 @@ impl Parcel {
     }
 }
 
-impl<const TRAVELS: bool> Handle<TRAVELS> {
+impl<const TRAVELS: bool> Duty<TRAVELS> {
     #[inline]
-    fn get(&self) -> &Arc<dyn Runnable> {
+    fn get(&self) -> &Handle {
         self.0.as_ref().expect("only methods that take the handle by value release it")
     }
 
     #[inline]
-    fn release(&mut self) -> Arc<dyn Runnable> {
+    fn release(&mut self) -> Handle {
         self.0.take().expect("only methods that take the handle by value release it")
     }
 }
 
-impl<const TRAVELS: bool> Drop for Handle<TRAVELS> {
+impl<const TRAVELS: bool> Drop for Duty<TRAVELS> {
     #[inline]
     fn drop(&mut self) {
         let Some(runnable) = self.0.take() else { return };

@@ -496,7 +496,7 @@ mod tests {
         let mut each = as_completed(&futures);
         assert_eq!(each.next_timeout(Duration::ZERO), Err(Timeout { unfinished: 2, total: 2 }));
         for (task, left) in tasks.into_iter().zip([1, 0]) {
-            task.run(|| ());
+            task.run();
             assert!(each.next_timeout(Duration::MAX).unwrap().is_some_and(Future::done));
             assert_eq!((each.pending().count(), each.remaining()), (left, left));
         }
@@ -511,7 +511,7 @@ mod tests {
             let mut each = as_completed(order.iter().map(|index| &futures[*index]));
             assert_eq!(each.remaining(), 3, "{order:?}");
             for (task, future) in tasks.into_iter().zip(&futures) {
-                task.run(|| ());
+                task.run();
                 assert_eq!(each.next(), Some(future), "{order:?}");
             }
             for again in [&futures[1], &futures[1], &futures[0]] {
@@ -539,7 +539,7 @@ mod tests {
         let mut each = as_completed(&futures);
         let watched = Arc::downgrade(&each.pending.arrivals);
         for task in tasks {
-            task.run(|| ());
+            task.run();
             assert!(each.next().is_some_and(Future::done));
         }
         assert_eq!(each.pending.futures.len(), 0);

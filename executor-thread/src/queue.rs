@@ -95,8 +95,18 @@ impl Queue {
         self.injector.is_empty()
     }
 
-    /// The next task for the owner of `local`.
+    /// The next task for the owner of `local`, and whether it was there.
     #[inline]
+    pub(crate) fn pop_for(&self, local: &Local) -> Option<(Task, bool)> {
+        if self.levelled.load(Ordering::SeqCst) == 0
+            && let Some(task) = local.0.pop()
+        {
+            return Some((task, true));
+        }
+        Some((self.pop(Some(local))?, false))
+    }
+
+    /// The next task for the owner of `local`.
     pub(crate) fn pop(&self, local: Option<&Local>) -> Option<Task> {
         if self.levelled.load(Ordering::SeqCst) == 0 {
             return self.pop_normal(local);
@@ -124,7 +134,6 @@ impl Queue {
         Some(task)
     }
 
-    #[inline]
     fn pop_normal(&self, local: Option<&Local>) -> Option<Task> {
         local.and_then(|Local(local)| local.pop()).or_else(|| self.steal_from_workers()).or_else(|| {
             if self.injector.is_empty() {
@@ -137,6 +146,13 @@ impl Queue {
                 None => retry(|| self.injector.steal()),
             })
         })
+    }
+
+    /// How many tasks there are.
+    pub(crate) fn len(&self) -> usize {
+        let _taking = self.taking.lock(); // so none is between two queues
+        let local = self.stealers.iter().map(Stealer::len).sum::<usize>();
+        self.levelled.load(Ordering::SeqCst) + self.injector.len() + local
     }
 
     pub(crate) fn is_empty(&self) -> bool {

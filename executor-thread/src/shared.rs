@@ -25,7 +25,7 @@ use executor_core::{
     stats::{Counters, Made},
     sync::{
         Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         thread::{self, JoinHandle},
     },
     task::Retries,
@@ -45,7 +45,6 @@ use std::{
 
 use crate::{
     builder::ThreadPoolExecutorBuilder,
-    forks::Padded,
     join::Forkers,
     queue::{Local, Queue},
     sleep::Sleep,
@@ -64,11 +63,6 @@ pub(crate) struct Shared {
     pauses: AtomicUsize,
     sleep: Sleep,
     forkers: Forkers,
-    /// Tasks that were put into the queue, ever, but for those that workers with a seat put there. Who submits writes this all the
-    /// time, so it has a line of its own.
-    pushed: Padded<AtomicU64>,
-    /// Tasks that were taken out of the queue, ever, but for those that workers with a seat took.
-    taken: AtomicU64,
     /// Threads that are not blocked in a wait. Changed under the lock of `crew` or by the thread itself.
     active: AtomicUsize,
     closed: AtomicBool,
@@ -150,8 +144,6 @@ impl Shared {
             pauses: AtomicUsize::new(0),
             sleep: Sleep::default(),
             forkers: Forkers::default(),
-            pushed: Padded(AtomicU64::new(0)),
-            taken: AtomicU64::new(0),
             active: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             cancelling: AtomicBool::new(false),
@@ -208,8 +200,6 @@ impl Shared {
     fn leave_seat(&self, seat: &Arc<Seat>) {
         let mut seats = self.seats.lock();
         seats.retain(|taken| !Arc::ptr_eq(taken, seat));
-        self.taken.fetch_add(seat.worked().taken, Ordering::SeqCst);
-        self.pushed.0.fetch_add(seat.pushed(), Ordering::SeqCst);
         seat.leave_to(&self.counters);
     }
 
@@ -372,8 +362,10 @@ impl Shared {
         seat.begin(&task);
         self.counters.begin_beside();
         task.run_counted(|made| {
-            seat.end(Made::Nothing);
-            self.counters.end_in_place(made);
+            if made.is_end() {
+                seat.end(Made::Nothing);
+                self.counters.end_in_place(made);
+            }
         });
         self.leave_seat(&seat);
     }
@@ -407,7 +399,6 @@ impl Shared {
         };
         let is_kept = kept.is_ok();
         if let Err(task) = kept {
-            self.pushed.0.fetch_add(1, Ordering::SeqCst);
             self.queue.push(task, level);
         }
         // ORDERING: the fence in there is against the one that `worker_blocks` passes there: either this thread sees that a
@@ -493,26 +484,30 @@ impl Shared {
     }
 
     fn look(&self) -> Load {
-        // Under the lock under which who leaves hands over what he has taken.
+        let queued = self.queue.len(); // first: what is not there any more is in hand by then, or past that
         let seats = self.seats.lock();
-        // ORDERING: SeqCst, see `accept`. What was taken is read first: so no more can be taken than were put there.
-        let (mut taken, mut busy, mut in_hand) = (self.taken.load(Ordering::SeqCst), 0, 0);
-        for worked in seats.iter().map(|seat| seat.worked()) {
-            taken += worked.taken;
-            busy += usize::from(worked.is_busy);
-            in_hand += usize::from(worked.has_in_hand);
-        }
-        let pushed = self.pushed.0.load(Ordering::SeqCst) + seats.iter().map(|seat| seat.pushed()).sum::<u64>();
-        Load { queued: (pushed - taken) as usize, busy, in_hand }
+        let in_hand = seats.iter().filter(|seat| seat.has_in_hand()).count();
+        Load { queued, busy: seats.iter().filter(|seat| seat.is_busy()).count(), in_hand }
     }
 
     /// The next task for the worker at this seat, which is busy from now on.
     pub(crate) fn next_task(self: &Arc<Self>, local: Option<&Local>, seat: &Seat) -> Option<Task> {
         loop {
-            let task = self.queue.pop(local)?;
+            seat.reach();
+            let popped = match local {
+                Some(local) => self.queue.pop_for(local),
+                None => self.queue.pop(None).map(|task| (task, false)),
+            };
+            let Some((task, is_own)) = popped else {
+                seat.be_idle();
+                return None;
+            };
             self.forkers.come(); // though for something else: the next call shall reach somebody
-            seat.take();
-            self.pass_on();
+            seat.be_busy();
+            // What lies in its own queue was there when it last passed a wake on, and before who sleeps looked.
+            if !is_own || self.active.load(Ordering::Relaxed) < self.max_workers.get() {
+                self.pass_on();
+            }
             // A batch in motion escapes who empties the queue, and is caught here.
             if self.is_closed() && task.is_over() {
                 self.counters.was_void();
@@ -544,7 +539,11 @@ impl Shared {
 
     /// What became of a task that the worker at this seat took. Its callbacks have run; no wait for it has ended yet, so
     /// whoever waited finds this worker idle.
-    pub(crate) fn task_is_made(&self, seat: &Seat, made: Made) {
+    pub(crate) fn task_is_made(self: &Arc<Self>, seat: &Seat, made: Made) {
+        if made == Made::Busy {
+            seat.be_busy();
+            return self.pass_on(); // somebody may have counted on it
+        }
         seat.end(made);
         if made == Made::Nothing {
             self.counters.was_void();
@@ -749,7 +748,7 @@ impl Shared {
     }
 
     fn fail_queued(&self) {
-        for task in iter::from_fn(|| self.take_queued()) {
+        for task in iter::from_fn(|| self.queue.pop(None)) {
             self.fail_taken(task);
         }
     }
@@ -762,12 +761,6 @@ impl Shared {
             self.counters.count(Made::Failed, 1);
         }
         drop(task.fail(self.refusal()));
-    }
-
-    fn take_queued(&self) -> Option<Task> {
-        let task = self.queue.pop(None)?;
-        self.taken.fetch_add(1, Ordering::SeqCst);
-        Some(task)
     }
 
     fn close(&self) {
@@ -840,7 +833,7 @@ impl Shared {
     /// Cancels what is in the queue. Returns how many of them this cancelled.
     fn cancel_queued(&self) -> usize {
         let mut cancelled = 0;
-        for task in iter::from_fn(|| self.take_queued()) {
+        for task in iter::from_fn(|| self.queue.pop(None)) {
             self.stale.fetch_add(usize::from(task.is_over()), Ordering::SeqCst);
             cancelled += usize::from(task.cancel());
             self.counters.was_void();

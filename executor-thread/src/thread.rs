@@ -131,7 +131,7 @@ impl<R: Send + 'static> Thread<R> {
             let _ = own.0.ident.set(thread::current().id());
             let _ended = Ended(own.clone());
             CURRENT.set(Some(own));
-            task.run(|| ());
+            task.run();
         })?;
         let _ = info.0.ident.set(thread.thread().id());
         Ok(ThreadHandle { future: Some(future), info, thread: Mutex::new(Some(thread)) })

@@ -18,7 +18,7 @@ use crate::{join, queue::Local, shared::Shared, sync::thread_local};
 pub(crate) fn run(pool: Arc<Shared>, local: Option<Local>, seat: Arc<Seat>) {
     let _guard = AbortIfPanic;
     let mut local = local.map(Rc::new);
-    OWN.set(local.clone().map(|local| Own { home: pool.home(), local, seat: Arc::clone(&seat) }));
+    OWN.set(local.clone().map(|local| Own { home: pool.home(), local }));
     let observed = pool.observe_thread();
     let entered = blocking::enter(Rc::new(Member(Arc::clone(&pool), Arc::clone(&seat))));
     if let Err(failure) = initialize(&pool) {
@@ -56,7 +56,7 @@ fn initialize(pool: &Shared) -> Result<(), Failure> {
 
 fn call(hook: &WorkerCall) -> Result<(), Failure> {
     let (task, future) = catch(|| hook.task())?;
-    task.run(|| ());
+    task.run();
     future.result().map_err(|error| error.failure().clone())
 }
 
@@ -68,7 +68,6 @@ thread_local! {
 struct Own {
     home: Home,
     local: Rc<Local>,
-    seat: Arc<Seat>,
 }
 
 /// Puts a task into this thread's own queue, if it is a worker of that pool, has one, and `may`.
@@ -83,7 +82,6 @@ pub(crate) fn keep(home: Home, task: Task, may: impl FnOnce() -> bool) -> Result
         if let Some(own) = own.borrow().as_ref().filter(|own| own.home == home)
             && may()
         {
-            own.seat.push();
             task.take().into_iter().for_each(|task| own.local.push(task));
         }
     });

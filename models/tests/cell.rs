@@ -3,7 +3,7 @@
 
 #![cfg(concurrent_futures_model = "loom")]
 
-use executor_core::{Failure, Future, Task, as_completed, sync::plant};
+use executor_core::{Failure, Future, Task, as_completed, stats::Made, sync::plant};
 use loom::{
     model::Builder,
     sync::{Notify, atomic::AtomicUsize as Count},
@@ -13,7 +13,7 @@ use models::{Explored, are_found, bug};
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
@@ -56,7 +56,7 @@ fn task() -> (Task, Future<Value>, Arc<Count>) {
 }
 
 fn run(task: Task) -> thread::JoinHandle<()> {
-    thread::spawn(move || task.run(|| ()))
+    thread::spawn(move || task.run())
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_result_is_seen_whole() {
 
 #[test]
 fn all_who_wait_are_woken() {
-    explore(Some(3), 2, |ends| {
+    explore(Some(2), 2, |ends| {
         let (task, future, made) = task();
         let future = Arc::new(future);
         let worker = run(task);
@@ -133,7 +133,7 @@ fn who_waits_learns_of_a_cancellation() {
         future.wait();
         assert!(future.cancelled());
         other.join().unwrap();
-        task.run(|| ());
+        task.run();
         ends.note(made.load(Relaxed));
     });
 }
@@ -170,7 +170,7 @@ fn each_future_arrives_once() {
 /// A callback sees the value, runs once, and before any wait ends.
 #[test]
 fn a_callback_comes_before_the_end_of_a_wait() {
-    explore(None, 2, |ends| {
+    explore(Some(4), 2, |ends| {
         let (task, future, _) = task();
         let worker = run(task);
         let (called, here) = (Arc::new(AtomicUsize::new(0)), thread::current().id());
@@ -182,6 +182,34 @@ fn a_callback_comes_before_the_end_of_a_wait() {
         });
         assert_eq!(future.result().expect("it is made").look(), 1);
         assert_eq!(called.load(Relaxed), 1);
+        worker.join().unwrap();
+    });
+}
+
+/// A backend counts on its thread again when it is told of the end, and not while a callback runs that came in that moment.
+#[test]
+fn a_backend_is_told_of_a_late_callback() {
+    explore(None, 3, |ends| {
+        let (task, future, _) = task();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        let worker = thread::spawn(move || task.run_counted(|made| tells.lock().unwrap().push(made)));
+        let called = Arc::clone(&told);
+        let here = thread::current().id();
+        future.add_done_callback(move |_| {
+            let told = called.lock().unwrap();
+            match told[..] {
+                _ if thread::current().id() == here => ends.note(0), // it was over
+                [] => ends.note(1),
+                _ => {
+                    assert_eq!(told[..], [Made::Done, Made::Busy]);
+                    ends.note(2);
+                }
+            }
+        });
+        future.wait();
+        let told_then = told.lock().unwrap().clone();
+        assert!(matches!(told_then[..], [Made::Done] | [Made::Done, Made::Busy, Made::Idle]), "{told_then:?}");
         worker.join().unwrap();
     });
 }
@@ -245,8 +273,11 @@ fn what_nobody_waits_for_is_dropped_once() {
 fn planted_bugs_are_found() {
     are_found(&[
         ("relaxed publication", "a_result_is_seen_whole"),
+        ("relaxed publication", "what_is_looked_at_is_whole"),
         ("a late wait", "a_result_is_seen_whole"),
         ("a late wait", "each_future_arrives_once"),
+        ("a forgotten guard", "a_task_is_cancelled_or_made"),
+        ("a forgotten guard", "a_callback_comes_before_the_end_of_a_wait"),
         ("a lock let go", "a_task_is_cancelled_or_made"),
         ("a lock let go", "a_task_that_is_let_go_has_one_outcome"),
         ("a forgotten waiter", "all_who_wait_are_woken"),

@@ -18,7 +18,7 @@ use models::{Explored, are_found, bug};
 use shuttle::{
     Config, MaxSteps, Runner,
     scheduler::{PctScheduler, RandomScheduler},
-    sync::Barrier,
+    sync::{Barrier, mpsc},
     thread,
 };
 use std::{
@@ -371,6 +371,28 @@ fn both_calls_of_a_join_are_made() {
         };
         let (a, b) = pool.join(|| sum(1), || sum(3));
         assert_eq!((a, b), (3, 7));
+    });
+}
+
+/// A callback that comes as its call ends, and waits for another call: somebody else makes that.
+#[test]
+fn a_late_callback_holds_nobody_up() {
+    explore(2, |ends| {
+        let pool = pool(2);
+        let (tell, told) = mpsc::channel();
+        let future = pool.spawn(|| ());
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || pool.spawn(move || tell.send(()).expect("it is waited for")).result())
+        };
+        let here = current().id();
+        future.add_done_callback(move |_| {
+            told.recv().expect("it is made");
+            ends.note(usize::from(current().id() == here));
+        });
+        assert!(other.join().unwrap().is_ok() && future.result().is_ok());
+        let stats = pool.stats();
+        assert_eq!((stats.done, stats.queued, stats.running), (2, 0, 0), "{stats}");
     });
 }
 

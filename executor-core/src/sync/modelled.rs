@@ -18,6 +18,7 @@
 //! |---|---|
 //! | a late wait | a thread that begins to wait lets its lock go before, and misses what is told in between |
 //! | a lock let go | a lock is free for a moment before each change that is made under it |
+//! | a forgotten guard | a bit that is to be set is not (loom) |
 //! | a forgotten waiter | who tells all that wait tells one |
 //! | relaxed publication | a flag orders nothing (loom) |
 
@@ -227,31 +228,49 @@ pub mod atomic {
     };
 
     #[cfg(concurrent_futures_model = "loom")]
-    pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
     /// In which an order can be planted away.
     #[cfg(concurrent_futures_model = "loom")]
     #[derive(Debug, Default)]
-    pub struct AtomicBool(loom::sync::atomic::AtomicBool);
+    pub struct AtomicU8(loom::sync::atomic::AtomicU8);
 
     #[cfg(concurrent_futures_model = "loom")]
-    impl AtomicBool {
+    impl AtomicU8 {
         /// As the standard library's.
         #[must_use]
-        pub fn new(value: bool) -> Self {
-            AtomicBool(loom::sync::atomic::AtomicBool::new(value))
+        pub fn new(value: u8) -> Self {
+            AtomicU8(loom::sync::atomic::AtomicU8::new(value))
         }
 
         /// As the standard library's.
-        pub fn load(&self, order: Ordering) -> bool {
+        pub fn load(&self, order: Ordering) -> u8 {
             self.0.load(order)
         }
 
         /// As the standard library's.
-        pub fn store(&self, value: bool, order: Ordering) {
-            let order = if super::is_planted("relaxed publication") { Ordering::Relaxed } else { order };
-            self.0.store(value, order);
+        pub fn store(&self, value: u8, order: Ordering) {
+            self.0.store(value, planted(order));
         }
+
+        /// As the standard library's.
+        pub fn fetch_or(&self, bits: u8, order: Ordering) -> u8 {
+            if super::is_planted("a forgotten guard") {
+                self.0.load(Ordering::Acquire)
+            } else {
+                self.0.fetch_or(bits, order)
+            }
+        }
+
+        /// As the standard library's.
+        pub fn compare_exchange(&self, from: u8, to: u8, order: Ordering, fails: Ordering) -> Result<u8, u8> {
+            self.0.compare_exchange(from, to, planted(order), fails)
+        }
+    }
+
+    #[cfg(concurrent_futures_model = "loom")]
+    fn planted(order: Ordering) -> Ordering {
+        if super::is_planted("relaxed publication") { Ordering::Relaxed } else { order }
     }
 }
 

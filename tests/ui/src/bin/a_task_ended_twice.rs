@@ -6,5 +6,5 @@ use concurrent_futures::{Failure, backend::Task};
 fn main() {
     let (task, _future) = Task::local(|| 1);
     drop(task.fail(Failure::Shutdown));
-    task.run(|| ());
+    task.run();
 }
