@@ -37,7 +37,8 @@ pub(crate) fn features() -> Outcome {
     for choice in [&[][..], &["--no-default-features"]] {
         for lane in [&["clippy", "--quiet", "--all-targets"][..], &["test", "--quiet"]] {
             let mut command = cargo(lane);
-            command.args(choice).args(["--manifest-path", CONSUMER]);
+            // Its lock file goes with ours, which may have changed.
+            command.args(choice).args(["--locked", "--manifest-path", CONSUMER]);
             if lane[0] == "clippy" {
                 command.args(["--", "-D", "warnings"]);
             }
