@@ -11,7 +11,8 @@ mod modules;
 use std::{
     env, fs,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    thread,
     time::{Instant, SystemTime},
 };
 
@@ -87,6 +88,8 @@ fn ci() -> Outcome {
     conformance::conformance()?;
     let mut tests = cargo(&SUITE);
     tests.args(["--".to_owned(), test_threads(2)]).env("FAULTS_QUEUE", FAULTS_QUEUE);
+    // Hundreds of calls panic on purpose, and what fails is to be found among what they say.
+    tests.env("RUST_BACKTRACE", "0");
     run("tests", tests)?;
     run("benchmark, as a test", cargo(&["test", "--bench", "crossover"]))?;
     for pools in ["processes", "threads", "growth"] {
@@ -110,7 +113,7 @@ fn test_threads(for_each_processor: usize) -> String {
 }
 
 fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// How long queues are beside which calls fail.
@@ -159,16 +162,23 @@ fn package() -> Outcome {
     outcome
 }
 
-/// Each checker in a directory of its own: what stands behind the door is chosen for all crates at once.
+/// Each checker in a directory of its own: what stands behind the door is chosen for all crates at once. Both at the same time, each on
+/// one thread: on two, models hold each other up where they make and drop stacks.
 fn models() -> Outcome {
-    for (checker, tests) in [("loom", ["--test=models", "--test=cell"].as_slice()), ("shuttle", &["--test=pool"])] {
+    let models = target()?.join("models");
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    let explore = |checker: &str, tests: &[&str]| {
         let mut command = cargo(&["test", "--package", "models", "--release"]);
-        let flags = env::var("RUSTFLAGS").unwrap_or_default();
+        command.args(tests).args(["--", "--test-threads=1"]);
         command.env("RUSTFLAGS", format!("{flags} --cfg concurrent_futures_model=\"{checker}\""));
-        command.args(tests).env("CARGO_TARGET_DIR", target()?.join("models").join(checker));
-        run(&format!("models, by {checker}"), command)?;
-    }
-    Ok(())
+        command.env("CARGO_TARGET_DIR", models.join(checker));
+        run_aside(&format!("models, by {checker}"), command)
+    };
+    thread::scope(|scope| {
+        let loom = scope.spawn(|| explore("loom", &["--test=models", "--test=cell"]));
+        let shuttle = explore("shuttle", &["--test=pool"]);
+        loom.join().expect("it does not panic").and(shuttle)
+    })
 }
 
 fn faults() -> Outcome {
@@ -232,6 +242,21 @@ fn run(what: &str, mut command: Command) -> Outcome {
     let began = Instant::now();
     let status = command.status().map_err(|error| format!("{what}: {command:?} could not be started: {error}"))?;
     report(what, began);
+    succeeded(what, &command, status)
+}
+
+/// As `run`, beside another: what it prints is shown when it has ended.
+fn run_aside(what: &str, mut command: Command) -> Outcome {
+    eprintln!("── {what}");
+    let began = Instant::now();
+    let output = command.output().map_err(|error| format!("{what}: {command:?} could not be started: {error}"))?;
+    let said = [output.stderr, output.stdout].concat();
+    eprintln!("{}", String::from_utf8_lossy(&said));
+    report(what, began);
+    succeeded(what, &command, output.status)
+}
+
+fn succeeded(what: &str, command: &Command, status: ExitStatus) -> Outcome {
     if status.success() { Ok(()) } else { Err(format!("{what}: {command:?} failed ({status})")) }
 }
 
