@@ -344,7 +344,7 @@ fn large_errors_do_not_hold_up_a_shutdown() {
     let (pool, gate) = (pool(2), Gate::new());
     let fails = |key: Key| -> () {
         pass(key);
-        panic!("{}", "x".repeat(1 << 20))
+        panic::resume_unwind(Box::new("x".repeat(1 << 20))) // which is printed nowhere
     };
     let calls: Vec<_> = (0..2).map(|_| pool.submit(fails, gate.key())).collect();
     gate.await_arrivals(2);
