@@ -1,4 +1,5 @@
-//! Memory for task cells and for whom they are to tell: taken from the program's allocator in chunks, given out in the order of the calls, and used again.
+//! Memory for task cells and for whom they are to tell: taken from the program's allocator in chunks, given out in the order of the
+//! calls, and used again.
 //!
 //! A cell is made by who submits, and let go of by whoever comes last, often another thread. What a general allocator does then costs
 //! more than a short call. Here a thread gives out its own chunk from the front to the end, and counts in its own memory. What comes back

@@ -25,15 +25,20 @@
 
 #![expect(unsafe_code, reason = "a finished outcome is lent out without a lock")]
 
+mod making;
+mod readable;
+mod runnable;
+
+pub(crate) use readable::Readable;
+pub(crate) use runnable::Runnable;
+
 use smallvec::SmallVec;
 use std::{
-    any::Any,
-    fmt, io, mem,
+    fmt, mem,
     ops::{Deref, DerefMut},
     panic::Location,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::Waker,
-    time::{Duration, Instant},
 };
 
 use crate::{
@@ -41,27 +46,21 @@ use crate::{
     arena::Placed,
     arrivals::Arrivals,
     attachments::{Attachments, Encoded},
-    blocking,
-    call::Call,
-    current::{self, Share, Source, StopSource},
-    error::{BrokenCause, Failure, TaskError, TaskId},
+    error::{Failure, TaskError},
     future::Future,
     handle::{CellHandle, Handle, Head},
-    header::{Extras, Header},
-    observe::{Buffer, TaskEventKind},
+    header::Header,
+    observe::TaskEventKind,
     panic::{catch, drop_quietly},
     reader::Reader,
     stage::Stage,
     state::{Event, State},
-    stats::{Counted, Counters, Made},
+    stats::{Counted, Counters},
     sync::{
         Condvar, Mutex, MutexGuard, UnsafeCell,
         atomic::Ordering,
         thread::{self, ThreadId},
     },
-    task::{Retries, Task},
-    timer,
-    waits::Waiter,
     work::{Travel, Work},
 };
 
@@ -104,9 +103,9 @@ impl<W: Work> Body<W> {
     }
 }
 
-// SAFETY: everything but `slot` is `Sync` by itself. `slot` is written, and read in the general case, under the lock of `shared`, or by who
-// makes the call, to whom the stage gives it alone. Either moves work and an outcome of `Send` types between threads. References into it are handed out only by `Reader::peek`, which asks for `R: Sync`, and by
-// `Reader::error`, whose `TaskError` is `Sync`.
+// SAFETY: everything but `slot` is `Sync` by itself. `slot` is written, and read in the general case, under the lock of `shared`, or by
+// who makes the call, to whom the stage gives it alone. Either moves work and an outcome of `Send` types between threads. References
+// into it are handed out only by `Reader::peek`, which asks for `R: Sync`, and by `Reader::error`, whose `TaskError` is `Sync`.
 unsafe impl<W: Work> Sync for Cell<W> {}
 // SAFETY: work and outputs are `Send`, and the rest is, too, but for pointers to constants and to the cell's own memory.
 unsafe impl<W: Work> Send for Cell<W> {}
@@ -300,60 +299,6 @@ pub(crate) fn new<W: Work>(work: W, site: &'static Location<'static>) -> (Handle
     (backend, Reader::new(reader))
 }
 
-/// The backend's end.
-pub(crate) trait Runnable: Send + Sync {
-    fn as_stop_source(&self) -> &dyn StopSource;
-    /// Takes the work out, which the task will then never do.
-    fn reclaim(&self) -> Option<Box<dyn Any>>;
-    fn hold(&self, permit: Permit);
-    /// The pause before another attempt is over.
-    fn resume(&self);
-    /// Makes the call here unless it has begun or ended. `over` is called between the call's end and
-    /// its publication, or at once if there was nothing to do.
-    fn run(&self, over: &mut dyn FnMut(Made));
-    fn observe(&self, buffer: &Arc<Buffer>);
-    /// Takes the work out and encodes it. `None`: it is cancelled, or has just failed.
-    fn pack(&self) -> Result<Call, Option<Announcement>>;
-    fn dispatch(&self, lease: Lease) -> bool;
-    fn recall(&self) -> bool;
-    /// `Err`: another attempt is to follow, after a pause.
-    fn complete(&self, reply: Encoded) -> Result<Option<Announcement>, Duration>;
-    /// As `complete`, for an attempt that gave no reply.
-    fn fail_attempt(&self, failure: Failure) -> Result<Option<Announcement>, Duration>;
-    fn fail(&self, failure: Failure) -> Option<Announcement>;
-    /// As `fail`, unless the call is being made in this process: then whoever makes it ends the task.
-    fn fail_unless_begun(&self, failure: Failure) -> Option<Announcement>;
-    fn cancel(&self) -> bool;
-    /// As `cancel`, for a thread that must not run callbacks.
-    fn call_off(&self) -> Option<Announcement>;
-    fn is_over(&self) -> bool;
-    /// Whether whoever takes it from a queue finds nothing to do.
-    fn is_void(&self) -> bool;
-}
-
-/// The user's end.
-pub(crate) trait Readable<R>: Send + Sync {
-    fn state(&self) -> State;
-    fn cancel(&self) -> bool;
-    fn kill(&self) -> bool;
-    fn run_here(&self);
-    /// Whether the outcome that is there is an error. A value that cannot be decoded is not known to be one.
-    fn has_failed(&self) -> bool;
-    fn is_here(&self) -> bool;
-    /// Whether who waits moves the call along.
-    fn is_driven(&self) -> bool;
-    fn wait(&self, deadline: Option<Instant>) -> bool;
-    fn ready(&self) -> Option<*const Result<R, TaskError>>;
-    /// # Safety
-    /// The outcome is published, as this thread has seen with Acquire, and nobody holds or will form a reference into the slot.
-    unsafe fn take(&self) -> Result<R, TaskError>;
-    fn add_callback(&self, callback: Callback<R>);
-    fn set_waker(&self, waker: &Waker) -> bool;
-    /// `false`: the outcome is there already, and nobody will tell.
-    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) -> bool;
-    fn unwatch(&self, arrivals: &Arc<Arrivals>);
-}
-
 impl<W: Work> Cell<W> {
     fn error(&self, failure: Failure) -> TaskError {
         TaskError::after(self.header().attempts(), failure, self.header().id, self.header().site)
@@ -533,501 +478,15 @@ impl<W: Work> Cell<W> {
         }
     }
 
-    fn start(&self) -> Option<W> {
-        if self.header().extras.get().is_none() && self.stage().start_alone() {
-            // SAFETY: a task that is made here has its slot for its maker, which this thread has just become. Nobody looks into it
-            // under the lock until the task is over.
-            return match mem::replace(unsafe { &mut *self.slot.get() }, Slot::Empty) {
-                Slot::Work(work) => Some(work),
-                _ => unreachable!("nobody else was concerned"),
-            };
-        }
-        let mut shared = self.lock();
-        if shared.pauses {
-            return None; // a handle that was left behind when the last attempt was made in place
-        }
-        let work = self.take_work(&shared)?; // packed or cancelled work is gone
-        let starts = shared.enter(Event::Start);
-        assert!(starts, "work is taken by whoever starts, packs or ends the task");
-        shared.stage.be_here();
-        self.header().count_attempt();
-        Some(work)
-    }
-
-    /// The running call's limit: when it passes, the task ends, and the call is asked to.
-    fn watch(&self, limit: Duration, attempt: u32) -> io::Result<timer::Entry> {
-        let cell = CellHandle::of(self);
-        timer::at(timer::after(limit), move || {
-            cell.overrun(limit, attempt);
-            cell.into_handle().drop_quietly(); // the call may have ended in this moment, and this be the last handle
-        })
-    }
-
-    fn overrun(&self, limit: Duration, attempt: u32) {
-        let extras = self.header().extras.get().expect("a limit is one of the extras");
-        let error = self.error(Failure::TimedOut { limit, pid: None });
-        let shared = self.lock();
-        // ORDERING: Relaxed; changed under the lock.
-        if shared.stage.state() != State::Running || extras.attempts.load(Ordering::Relaxed) != attempt {
-            return;
-        }
-        shared.stage.ask_to_stop();
-        let Some(announcement) = self.end(shared, Event::Settle, Slot::Ready(Err(error))) else { return };
-        // The call's own thread is busy, and this one is everybody's.
-        let announced = thread::Builder::new().name("executor-overrun".into()).spawn(|| announcement.run());
-        drop(announced); // without a thread, the announcement was dropped, and so made here
-    }
-
-    /// Whether an attempt that ended with `failure` is followed by another one, for which `copy` is put back if the call is
-    /// made in this process; and if so, after which pause.
-    fn try_again(&self, failure: &Failure, copy: Option<&mut Option<W>>) -> Option<Duration> {
-        let extras = self.header().extras.get()?;
-        let policy = extras.options.retry_policy()?;
-        let tried = {
-            let mut tried = extras.tried.lock();
-            tried.count(failure);
-            *tried
-        };
-        let error = self.error(failure.clone());
-        let pause = catch(|| policy.pause(&error, tried)).ok().flatten()?;
-        let mut shared = self.lock();
-        if shared.stage.is_stopped() || !shared.enter(Event::Retry) {
-            return None; // nobody wants it any more
-        }
-        let again = copy.and_then(Option::take);
-        shared.pauses = again.is_some();
-        drop(self.fill(&shared, again.map_or(Slot::Empty, Slot::Work)));
-        self.header().tell_end(|| TaskEventKind::Retried { error, pause });
-        Some(pause)
-    }
-
-    /// What is needed for another attempt in this process, if one may follow this one. A copy that fails is as none.
-    fn prepare_retry(&self, extras: &Extras, work: &W) -> (Option<Arc<dyn Retries>>, Option<W>) {
-        let tried = *extras.tried.lock();
-        let wanted = extras.options.retry_policy().is_some_and(|policy| policy.may_follow(tried));
-        let retries = extras.retries.get().and_then(Weak::upgrade).filter(|_| wanted);
-        let copy = if retries.is_some() {
-            W::TRAVEL.and_then(|travel| catch(|| (travel.copy)(work)).flatten().ok())
-        } else {
-            None
-        };
-        (retries, copy)
-    }
-
-    /// Sleeps until the outcome is published; `false`: the deadline came first.
-    fn sleep(&self, deadline: Option<Instant>) -> bool {
-        let mut shared = self.lock();
-        while !self.stage().is_published() {
-            match deadline {
-                None => self.changed.wait(&mut shared.shared),
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut shared.shared, deadline).timed_out() {
-                        return self.stage().is_published();
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    fn decode(&self, reply: Kept) -> Result<W::Output, TaskError> {
-        (Self::travel().unpack)(reply.into_encoded()).map_err(|failure| self.error(failure))
-    }
-}
-
-impl<W: Work> Cell<W> {
     /// For a task that has been packed.
     fn travel() -> Travel<W> {
         W::TRAVEL.expect("what came back as bytes has travelled")
-    }
-
-    fn call(&self, work: W) -> Result<W::Output, Failure> {
-        current::making_of(self, 0, || catch(|| work.run()))
-    }
-
-    /// Makes a call that was started.
-    fn make(&self, work: W, over: &mut dyn FnMut(Made)) {
-        match self.header().extras.get() {
-            None => self.make_simply(work, over),
-            Some(extras) => self.make_as_chosen(work, extras, over),
-        }
-    }
-
-    /// Without options and observers. Nobody but this thread ends the task.
-    fn make_simply(&self, work: W, over: &mut dyn FnMut(Made)) {
-        let outcome = self.call(work).map_err(|failure| self.error(failure));
-        let (counted, made) = Self::count(Self::first_failure(&outcome));
-        // SAFETY: this thread has begun the call, and until the task is over its slot, which is empty, is this thread's.
-        drop(mem::replace(unsafe { &mut *self.slot.get() }, Slot::Ready(outcome)));
-        let is_told = !self.stage().is_guarded();
-        if is_told {
-            over(made);
-            if self.stage().end_alone() {
-                return;
-            }
-            over(Made::Busy); // somebody came in between
-        }
-        let mut shared = self.lock();
-        let ends = shared.enter(Event::Settle);
-        assert!(ends, "nobody else ends it");
-        self.ends(&mut shared, counted, || None); // whom nobody observes
-        self.announce(shared, &mut || over(if is_told { Made::Idle } else { made }));
-    }
-
-    fn make_as_chosen(&self, work: W, extras: &Extras, over: &mut dyn FnMut(Made)) {
-        self.header().tell_start();
-        let (retries, mut copy) = self.prepare_retry(extras, &work);
-        let outcome = self.call_within_limit(work, extras);
-        let failure = match &outcome {
-            Ok(output) => W::failure_in(output),
-            Err(failure) => Some(failure),
-        };
-        let failure = failure.filter(|_| copy.is_some());
-        let pause = failure.and_then(|failure| self.try_again(failure, Some(&mut copy)));
-        drop_quietly(copy);
-        if let Some((retries, pause)) = retries.zip(pause) {
-            drop_quietly(outcome);
-            retries.retry(Task::again(CellHandle::of(self).into_handle()), pause);
-            return over(Made::Again);
-        }
-        let outcome = outcome.map_err(|failure| self.error(failure));
-        let failure = Self::first_failure(&outcome);
-        let (counted, made) = Self::count(failure);
-        let mut shared = self.lock();
-        if !shared.enter(Event::Settle) {
-            // Its limit has passed, and that was its outcome.
-            drop(shared);
-            drop_quietly(outcome);
-            return over(Made::Failed);
-        }
-        self.ends(&mut shared, counted, || failure.cloned());
-        self.fill(&shared, Slot::Ready(outcome));
-        // Here, on the thread of the call: it is busy until its callbacks have run.
-        self.announce(shared, &mut || over(made));
-    }
-
-    fn first_failure(outcome: &Result<W::Output, TaskError>) -> Option<&Failure> {
-        match outcome {
-            Ok(output) => W::first_failure(output),
-            Err(error) => Some(error.failure()),
-        }
-    }
-
-    fn count(failure: Option<&Failure>) -> (Counted, Made) {
-        match failure {
-            None => (Counted::Done, Made::Done),
-            Some(_) => (Counted::Failed, Made::Failed),
-        }
-    }
-
-    fn call_within_limit(&self, work: W, extras: &Extras) -> Result<W::Output, Failure> {
-        let attempt = self.header().attempts();
-        let entry = extras.options.chosen_time_limit().map(|limit| self.watch(limit, attempt)).transpose();
-        match entry {
-            Ok(_entry) => self.call(work),
-            Err(error) => {
-                drop_quietly(work);
-                Err(Failure::Broken(BrokenCause::Spawn(format!("the thread that watches time limits: {error}"))))
-            }
-        }
-    }
-}
-
-impl<W: Work> StopSource for Cell<W> {
-    fn is_stopped(&self, _: u64) -> bool {
-        self.stage().is_stopped()
-    }
-
-    fn task(&self) -> Option<TaskId> {
-        Some(self.header().id)
-    }
-
-    fn waiter(&self) -> Option<Waiter> {
-        let has_limit = self.header().options().is_some_and(|options| options.chosen_time_limit().is_some());
-        Some(if has_limit { Waiter::call_with_limit(self.header().id) } else { Waiter::task(self.header().id) })
-    }
-}
-
-impl<W: Work> Source for Cell<W> {
-    fn source(&self) -> &dyn StopSource {
-        self
-    }
-
-    fn share(&self) -> Share {
-        Share::Task(CellHandle::of(self).into_handle())
     }
 }
 
 fn call_back<R>(callback: Callback<R>, future: &Future<R>) {
     // A callback's panic is printed by the hook and ends there: it is nobody's outcome.
     drop_quietly(catch(|| callback(future)));
-}
-
-impl<W: Work> Runnable for Cell<W> {
-    fn as_stop_source(&self) -> &dyn StopSource {
-        self
-    }
-
-    fn run(&self, over: &mut dyn FnMut(Made)) {
-        match self.start() {
-            Some(work) => self.make(work, over),
-            None => over(Made::Nothing),
-        }
-    }
-
-    fn observe(&self, buffer: &Arc<Buffer>) {
-        let function = self.work(&self.lock()).map(W::function);
-        // One that is over already has never been in a pool.
-        function.into_iter().for_each(|function| self.header().observe(buffer, function));
-    }
-
-    fn reclaim(&self) -> Option<Box<dyn Any>> {
-        let work = self.take_work(&self.lock())?;
-        Some(Box::new(work))
-    }
-
-    fn hold(&self, permit: Permit) {
-        let mut shared = self.lock();
-        if !shared.stage.state().is_final() {
-            shared.permit = Some(permit);
-        } // else it is given back here and now
-    }
-
-    fn resume(&self) {
-        self.lock().pauses = false;
-    }
-
-    fn pack(&self) -> Result<Call, Option<Announcement>> {
-        let work = self.take_work(&self.lock());
-        let Some(work) = work else { return Err(None) };
-        let Some(travel) = W::TRAVEL else {
-            drop_quietly(work);
-            let stays = "it stays in this process, as a closure with captures does";
-            return Err(self.fail(Failure::Refused(stays.into())));
-        };
-        catch(|| (travel.pack)(work)).flatten().map_err(|failure| self.fail(failure))
-    }
-
-    fn dispatch(&self, lease: Lease) -> bool {
-        let mut shared = self.lock();
-        if !shared.enter(Event::Dispatch) {
-            return false;
-        }
-        drop(self.fill(&shared, Slot::Leased(lease)));
-        self.header().count_attempt();
-        true
-    }
-
-    fn recall(&self) -> bool {
-        let mut shared = self.lock();
-        if !shared.enter(Event::Recall) {
-            return false;
-        }
-        drop(self.fill(&shared, Slot::Empty));
-        if let Some(extras) = self.header().extras.get() {
-            // ORDERING: Relaxed; see `attempts`. It had not begun.
-            extras.attempts.fetch_sub(1, Ordering::Relaxed);
-        }
-        true
-    }
-
-    fn complete(&self, reply: Encoded) -> Result<Option<Announcement>, Duration> {
-        if self.header().options().is_some_and(|options| options.retry_policy().is_some())
-            && let Some(failure) = (Self::travel().failure_of_all)(&reply.bytes)
-            && let Some(pause) = self.try_again(&failure, None)
-        {
-            return Err(pause);
-        }
-        Ok(self.end(self.lock(), Event::Settle, Slot::Encoded(Kept::new(reply))))
-    }
-
-    fn fail_attempt(&self, failure: Failure) -> Result<Option<Announcement>, Duration> {
-        match self.try_again(&failure, None) {
-            Some(pause) => Err(pause),
-            None => Ok(self.fail(failure)),
-        }
-    }
-
-    fn fail(&self, failure: Failure) -> Option<Announcement> {
-        let error = self.error(failure);
-        self.end(self.lock(), Event::Settle, Slot::Ready(Err(error)))
-    }
-
-    fn fail_unless_begun(&self, failure: Failure) -> Option<Announcement> {
-        let error = self.error(failure);
-        let shared = self.lock();
-        if shared.stage.state() == State::Running {
-            return None;
-        }
-        self.end(shared, Event::Settle, Slot::Ready(Err(error)))
-    }
-
-    fn cancel(&self) -> bool {
-        self.cancel_if_not_begun(false) == Cancel::Now
-    }
-
-    fn call_off(&self) -> Option<Announcement> {
-        let error = self.error(Failure::Cancelled);
-        self.end(self.lock(), Event::Cancel, Slot::Ready(Err(error)))
-    }
-
-    fn is_over(&self) -> bool {
-        self.stage().state().is_final()
-    }
-
-    fn is_void(&self) -> bool {
-        self.stage().state() != State::Pending
-    }
-}
-
-impl<W: Work> Readable<W::Output> for Cell<W> {
-    fn state(&self) -> State {
-        let state = self.stage().state();
-        if state != State::Dispatched {
-            return state;
-        }
-        let mut shared = self.lock();
-        self.learn(&mut shared, |lease| lease.channel.has_begun(lease.ticket));
-        shared.stage.state()
-    }
-
-    fn cancel(&self) -> bool {
-        self.cancel_if_not_begun(true) != Cancel::Refused
-    }
-
-    fn kill(&self) -> bool {
-        if Readable::cancel(self) {
-            return true;
-        }
-        let lease = self.lease(&self.lock()).cloned();
-        lease.is_some_and(|lease| lease.channel.kill(lease.ticket))
-    }
-
-    fn run_here(&self) {
-        if let Some(work) = self.start() {
-            blocking::begin_in_place(self.header().id, self.header().site);
-            self.make(work, &mut |made| {
-                if made.is_end() {
-                    blocking::end_in_place(made);
-                }
-            });
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        if !self.stage().state().is_final() {
-            return false;
-        }
-        let shared = self.lock();
-        match self.slot(&shared) {
-            Slot::Ready(outcome) => outcome.is_err(),
-            Slot::Encoded(reply) => (Self::travel().failure)(&reply.bytes).is_some(),
-            Slot::Empty | Slot::Work(_) | Slot::Leased(_) | Slot::Decoding | Slot::Taken => false,
-        }
-    }
-
-    fn is_here(&self) -> bool {
-        self.stage().is_published() || self.stage().is_guarded() && self.lock().is_announced_here()
-    }
-
-    fn is_driven(&self) -> bool {
-        // A task that keeps a place is guarded from then on.
-        self.stage().is_guarded() && self.lock().permit.as_ref().is_some_and(Permit::is_driven)
-    }
-
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        let driver = self.lock().permit.as_ref().and_then(Permit::driver);
-        if let Some(driver) = driver {
-            let is_published = || self.stage().is_published();
-            driver.wait(deadline, &is_published, &mut || _ = self.sleep(deadline));
-            return is_published();
-        }
-        self.sleep(deadline)
-    }
-
-    fn ready(&self) -> Option<*const Result<W::Output, TaskError>> {
-        if !self.stage().state().is_final() {
-            return None;
-        }
-        let mut shared = self.lock();
-        loop {
-            match self.slot(&shared) {
-                Slot::Empty | Slot::Work(_) | Slot::Leased(_) | Slot::Taken => return None,
-                Slot::Ready(outcome) => return Some(outcome),
-                Slot::Decoding => self.changed.wait(&mut shared.shared),
-                Slot::Encoded(_) => {
-                    let Slot::Encoded(reply) = self.fill(&shared, Slot::Decoding) else {
-                        unreachable!("it was encoded, and the lock is still held")
-                    };
-                    drop(shared);
-                    let outcome = self.decode(reply);
-                    shared = self.lock();
-                    self.fill(&shared, Slot::Ready(outcome));
-                    // WAKES: whoever met `Decoding` above; the slot changed under the lock.
-                    self.changed.notify_all();
-                }
-            }
-        }
-    }
-
-    unsafe fn take(&self) -> Result<W::Output, TaskError> {
-        // SAFETY: by this function's contract the outcome is published, which the caller has seen with Acquire, and no
-        // reference into the slot exists. From then on backends, whose events are all refused, do not look into it,
-        // so this thread has it to itself.
-        let slot = mem::replace(unsafe { &mut *self.slot.get() }, Slot::Taken);
-        match slot {
-            Slot::Ready(outcome) => outcome,
-            Slot::Encoded(reply) => self.decode(reply),
-            Slot::Taken => panic!("the outcome of task {} was polled after it had been given", self.header().id),
-            _ => unreachable!("published, and nobody is looking"),
-        }
-    }
-
-    fn add_callback(&self, callback: Callback<W::Output>) {
-        let mut shared = self.lock();
-        if !shared.stage.is_published() && !shared.is_announced_here() {
-            shared.watchers().callbacks.push(callback);
-            return;
-        }
-        drop(shared);
-        // The caller borrows the future until this returns, so the view does not outlive that.
-        call_back(callback, &self.view());
-    }
-
-    fn set_waker(&self, waker: &Waker) -> bool {
-        let waker = waker.clone(); // a runtime's code, so not under the lock
-        let mut shared = self.lock();
-        if shared.stage.is_published() {
-            return true;
-        }
-        let replaced = shared.watchers().waker.replace(waker);
-        drop(shared);
-        drop_quietly(replaced);
-        false
-    }
-
-    fn watch(&self, arrivals: &Arc<Arrivals>, index: usize) -> bool {
-        if self.stage().is_published() {
-            return false;
-        }
-        let mut shared = self.lock();
-        if shared.stage.is_published() || shared.is_announced_here() {
-            return false;
-        }
-        shared.watchers().arrivals.push((Arc::clone(arrivals), index));
-        let driver = shared.permit.as_ref().and_then(Permit::driver);
-        drop(shared);
-        if let Some(driver) = driver {
-            arrivals.driven_by(driver);
-        }
-        true
-    }
-
-    fn unwatch(&self, arrivals: &Arc<Arrivals>) {
-        if let Some(watchers) = &mut self.lock().watchers {
-            watchers.arrivals.retain(|(known, _)| !Arc::ptr_eq(known, arrivals));
-        }
-    }
 }
 
 #[cfg(test)]
