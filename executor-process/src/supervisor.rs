@@ -18,7 +18,7 @@
 //! - `ready`: it has proved to be the same build of the same program, and its initializer has returned.
 //! - `dispatch`, `drained`: its channel holds calls; the last of them is answered.
 //! - `deadline`: the time that the state allows has passed. `Idle` and `Busy` allow any time.
-//! - What becomes of the calls that a dead worker held is not decided here, but from its claims: see `driver`.
+//! - What becomes of the calls that a dead worker held is not decided here, but from its claims: see `driver/workers.rs`.
 
 use std::time::Duration;
 
