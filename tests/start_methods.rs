@@ -175,7 +175,7 @@ fn a_dead_spare_is_replaced() {
     for round in 1..=3 {
         let dead = await_child("ready-spare");
         signal(dead, "KILL");
-        eventually("it is dead", || !runs(dead));
+        eventually("it is waited for", || !children().iter().any(|(pid, _)| *pid == dead));
         let spare = await_child("ready-spare");
         // The only worker makes room for it.
         pool.worker_pids().into_iter().for_each(|pid| signal(pid, "KILL"));

@@ -8,10 +8,10 @@ use executor_core::{Exit, Failure, portable, task::Parcel};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{MemfdFlags, memfd_create},
-    io::Errno,
+    io::{Errno, retry_on_intr},
     net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair},
     pipe::{PipeFlags, pipe_with},
-    process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, setpgid, waitid},
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, setpgid, waitid},
 };
 use std::{
     collections::VecDeque,
@@ -122,7 +122,8 @@ struct Zygote {
     speech: Option<(Speaker, Speech)>,
     tail: Tail,
     is_ready: bool,
-    has_forked: bool,
+    /// The last of the workers that it forked.
+    forked: Option<Pid>,
     /// In the order of the answers.
     asked: VecDeque<Asked>,
     answers_by: Option<Instant>,
@@ -179,7 +180,7 @@ impl ForkServer {
             speech: hears_stdout.then(|| (speaker, Speech::new(stdout))),
             tail: Tail::default(),
             is_ready: false,
-            has_forked: false,
+            forked: None,
             asked: VecDeque::new(),
             answers_by: None,
         };
@@ -277,7 +278,7 @@ impl ForkServer {
         }
         if has_ended && let Some(mut zygote) = self.zygote.take() {
             zygote.end_lines(echo);
-            let has_forked = zygote.has_forked;
+            let has_forked = zygote.forked.is_some();
             let words = zygote.bury();
             if !has_forked {
                 news.push(News::Fruitless(words));
@@ -392,7 +393,7 @@ impl Zygote {
             Some(Said::PreloadFailed(reply)) => portable::check(&reply).err().map(News::PreloadFailed),
             Some(Said::Forked(pid)) => {
                 let Asked { worker, shares: (claims, rings), channel, stderr, stdout } = self.asked.pop_front()?;
-                self.has_forked = true;
+                self.forked = Some(pid);
                 self.expect_answer();
                 // It cannot be another process by now: its end would still be waited for, by this one.
                 Some(match pidfd_open(pid, PidfdFlags::empty()) {
@@ -409,6 +410,13 @@ impl Zygote {
                 self.asked.pop_front()?;
                 self.expect_answer();
                 Some(News::Refused(io::Error::other(why)))
+            }
+            // One that became a worker is waited for as that.
+            Some(Said::Ended(pid)) => {
+                if self.forked != Some(pid) {
+                    bury_spare(pid);
+                }
+                None
             }
             Some(Said::Ready) | None => {
                 self.kill();
@@ -440,6 +448,15 @@ impl Drop for Zygote {
         self.watch.remove(&self.channel);
         let _ = self.watch_output(false); // which cannot fail
     }
+}
+
+/// Waits for a spare that has ended, or is just about to. Not for long: no zygote is trusted with this thread's time.
+fn bury_spare(pid: Pid) {
+    // An error means that somebody else in this program has waited for it.
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let limit = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let _ = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)));
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
 /// What there is to read; nothing at the end of the stream, which is then closed.

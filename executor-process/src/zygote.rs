@@ -11,6 +11,7 @@
 //!                                                      Ready, or Unfit, or PreloadFailed
 //!  the worker's name  + its channel, standard error, and standard output where that is told
 //!                                                      Forked, or Refused       in the order of the names; by the spare
+//!                                                      Ended                    of a spare, that the pool may wait for it
 //! ```
 //!
 //! # Whose child a worker is
@@ -78,6 +79,8 @@ pub(crate) enum Said {
     Forked(Pid),
     /// There is none: why.
     Refused(String),
+    /// A spare has ended, before or after it said that it is a worker.
+    Ended(Pid),
 }
 
 impl Said {
@@ -88,6 +91,7 @@ impl Said {
             Said::PreloadFailed(reply) => (2, reply.clone()),
             Said::Forked(pid) => (3, pid.as_raw_nonzero().get().to_le_bytes().to_vec()),
             Said::Refused(why) => (4, why.clone().into_bytes()),
+            Said::Ended(pid) => (5, pid.as_raw_nonzero().get().to_le_bytes().to_vec()),
         };
         [vec![tag], body].concat()
     }
@@ -95,12 +99,14 @@ impl Said {
     /// `None`: it is nothing that a zygote says.
     pub(crate) fn get(bytes: &[u8]) -> Option<Said> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let pid = |bytes: &[u8]| Pid::from_raw(i32::from_le_bytes(bytes.try_into().ok()?));
         match bytes.split_first()? {
             (0, []) => Some(Said::Ready),
             (1, why) => Some(Said::Unfit(text(why))),
             (2, reply) => Some(Said::PreloadFailed(reply.to_vec())),
-            (3, pid) => Pid::from_raw(i32::from_le_bytes(pid.try_into().ok()?)).map(Said::Forked),
+            (3, bytes) => pid(bytes).map(Said::Forked),
             (4, why) => Some(Said::Refused(text(why))),
+            (5, bytes) => pid(bytes).map(Said::Ended),
             _ => None,
         }
     }
@@ -150,9 +156,9 @@ fn prepare_and_fork(channel: &OwnedFd, name: &str) -> io::Result<Option<Forked>>
     say(channel, &Said::Ready)?;
     loop {
         let forked = io::pipe().and_then(|ends| Ok((ends, fork(&number)?)));
-        let (mut told, taken) = match forked {
+        let ((mut told, taken), spare) = match forked {
             Ok(((_, taken), None)) => return stand_ready(channel, name, Taken(taken)),
-            Ok((ends, Some(_))) => ends,
+            Ok((ends, Some(spare))) => (ends, spare),
             Err(error) if refuse(channel, format!("the zygote cannot fork: {error}"))? => continue,
             Err(_) => return Ok(None),
         };
@@ -162,6 +168,9 @@ fn prepare_and_fork(channel: &OwnedFd, name: &str) -> io::Result<Option<Forked>>
             return Ok(None);
         }
         if told.read(&mut [0])? == 0 {
+            if !answer(channel, &Said::Ended(spare))? {
+                return Ok(None);
+            }
             thread::sleep(AFTER_LOSS);
         } else if has_hung_up(channel, PollFlags::IN, None, Some(AFTER_TAKEN))? {
             return Ok(None);
@@ -399,11 +408,12 @@ mod tests {
             Said::PreloadFailed(vec![1, 2]),
             Said::Forked(pid),
             Said::Refused("full".into()),
+            Said::Ended(pid),
         ];
         for said in all {
             assert_eq!(format!("{:?}", Said::get(&said.bytes()).unwrap()), format!("{said:?}"));
         }
-        for nonsense in [&[][..], &[9], &[0, 1], &[3, 1], &[3, 0, 0, 0, 0]] {
+        for nonsense in [&[][..], &[9], &[0, 1], &[3, 1], &[3, 0, 0, 0, 0], &[5, 1]] {
             assert!(Said::get(nonsense).is_none(), "{nonsense:?}");
         }
     }
