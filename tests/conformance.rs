@@ -165,6 +165,7 @@ bind! { Threads in threads, Processes in processes: {
         a_shutdown_waits_for_further_attempts
         a_pause_can_be_cancelled
         a_pause_can_be_cancelled_during_a_shutdown
+        what_is_given_up_is_reported_as_cancelled
         a_call_that_was_asked_to_stop_is_not_tried_again
         a_map_tries_each_item_again
         many_are_tried_again

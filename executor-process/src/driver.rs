@@ -280,7 +280,7 @@ impl Driver {
     /// Ends all workers, whatever they run.
     fn stop(&mut self, stop: Stop) {
         for parcel in mem::take(&mut self.pausing).into_values() {
-            self.announcer.announce(parcel.call_off());
+            self.give_up(parcel);
         }
         for lane in 0..self.lanes.len() {
             self.lanes[lane].doom = Some(Doom::Shutdown);
@@ -330,7 +330,7 @@ impl Driver {
     fn settle(&mut self, parcel: Parcel, end: impl FnOnce(Parcel) -> Ended) {
         match end(parcel) {
             Ended::Over(announcement) => self.announcer.announce(announcement),
-            Ended::Again(parcel, _) if self.shared.inbox().gives_up => self.announcer.announce(parcel.call_off()),
+            Ended::Again(parcel, _) if self.shared.inbox().gives_up => self.give_up(parcel),
             Ended::Again(parcel, pause) => {
                 let at = timer::after(pause);
                 self.due_at(Some(at));
@@ -340,6 +340,12 @@ impl Driver {
                 self.count_pausing();
             }
         }
+    }
+
+    /// Cancels what would have been tried again.
+    fn give_up(&mut self, parcel: Parcel) {
+        self.shared.inbox().given_up += usize::from(!parcel.is_over());
+        self.announcer.announce(parcel.call_off());
     }
 
     fn count_pausing(&self) {

@@ -117,6 +117,8 @@ pub(crate) struct Inbox {
     pub(crate) stop: Option<Stop>,
     /// No call is made again that has failed.
     pub(crate) gives_up: bool,
+    /// Calls that were cancelled because of that, and that no shutdown has told yet.
+    pub(crate) given_up: usize,
     /// How often the driver was asked to take back what has not begun, and how often it did.
     pub(crate) recalls_asked: u64,
     pub(crate) recalls_done: u64,

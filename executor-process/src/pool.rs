@@ -12,7 +12,7 @@ use executor_core::{
 };
 use std::{
     cell::Cell,
-    fmt, io,
+    fmt, io, mem,
     num::NonZeroUsize,
     sync::{
         Arc,
@@ -271,7 +271,8 @@ impl ProcessPoolExecutor {
         if !how.is_no_wait() {
             self.wait_for_end(deadline);
         }
-        ShutdownReport::new(found, cancelled, self.shared.unfinished())
+        let given_up = mem::take(&mut self.shared.inbox().given_up);
+        ShutdownReport::new(found, cancelled + given_up, self.shared.unfinished())
     }
 
     /// Unless this thread is what the end would wait for.

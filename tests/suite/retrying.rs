@@ -115,6 +115,28 @@ pub(crate) fn a_pause_can_be_cancelled_during_a_shutdown<B: Backend>() {
     assert!(began.elapsed() < DEADLINE / 2, "it waited for the pause to end");
 }
 
+/// SHD-03: a call that fails while the pool is shut down, and is therefore not made again, is among those that the report tells as
+/// cancelled.
+pub(crate) fn what_is_given_up_is_reported_as_cancelled<B: Backend>() {
+    let pool = B::pool(1);
+    let gate = Gate::new();
+    let fails_behind = |key: Key| -> () {
+        pass(key);
+        panic!("fails");
+    };
+    let future = pool.with(retry(RetryPolicy::attempts(9))).submit(fails_behind, gate.key());
+    gate.await_arrivals(1);
+    let waits = pool.submit(|x: u32| x, 1);
+    thread::scope(|scope| {
+        let shutdown = scope.spawn(|| pool.shutdown(Shutdown::wait().cancel_pending()));
+        eventually("what waits is cancelled", || waits.done());
+        gate.open();
+        let report = shutdown.join().unwrap();
+        assert!(report.is_complete() && (report.cancelled, report.finished) == (2, 0), "{report:?}");
+    });
+    assert!(future.result().unwrap_err().is_cancelled());
+}
+
 /// Somebody who wants a call to stop does not want it to be made again.
 pub(crate) fn a_call_that_was_asked_to_stop_is_not_tried_again<B: Backend>() {
     let log = Log::new();
